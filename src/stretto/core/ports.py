@@ -1,0 +1,299 @@
+"""The Protocols between the engine and the world: drivers, stores, logs, artifacts, trees, time.
+
+The engine knows these and nothing beneath them. Each says what may be called when, how often, and from how many tasks at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from stretto.core.events import Artifact, Event, Handle, Outcome
+from stretto.core.run import Changes, Run
+from stretto.core.spec import AttemptKey, JobSpec, RunSpec
+from stretto.core.states import Status
+
+# ---------------------------------------------------------------------------------------------------------- drivers
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The files an attempt starts with: read-only directories, of which an earlier one hides the same path of a later one.
+
+    `lowers` is never empty. The view that the attempt gets is private and writable; nothing it does reaches a lower.
+    """
+
+    lowers: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that a driver needs to start one attempt.
+
+    `directory` is the attempt's own folder on this host; the driver makes it, keeps everything of the attempt in it, and
+    `remove` deletes it. `tree` None means an empty tree. `variables` is the whole environment the script gets beyond the
+    image's (or, for `process`, beyond a small fixed base) and has no secrets but those of this attempt.
+    """
+
+    key: AttemptKey
+    job: JobSpec
+    directory: Path
+    tree: Tree | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Some bytes of an attempt's output, as it wrote them, and where the driver's stream stands after them."""
+
+    at: datetime
+    data: bytes
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """A file that an attempt leaves, while it is still on this host: `path` within the tree, `source` where to read it.
+
+    `link` is the target of a symbolic link, whose `source` is then of no use.
+    """
+
+    path: str
+    source: Path
+    size_bytes: int
+    executable: bool = False
+    link: str | None = None
+
+
+class Driver(Protocol):
+    """Where attempts run.
+
+    Per attempt: [`prepare`,] `start`, then `logs` and `wait` at once, `collect` after `wait`, `remove` last; `stop` at any
+    time. Different attempts concurrently. After a restart of the orchestrator: `find` or `start` again (which adopts), then
+    as before. Every method may be called again after it failed or was cut off. Errors are `DriverError` with a reason.
+    """
+
+    name: str
+
+    async def prepare(self, launch: Launch) -> None:
+        """Create ahead of time what may be, without running a line of the script. Idempotent; optional to call."""
+
+    async def start(self, launch: Launch) -> Handle:
+        """Create the attempt and let it run, or adopt what already bears its key. Its script runs at most once per key."""
+
+    async def find(self, key: AttemptKey, directory: Path) -> Handle | None:
+        """Return the attempt's handle if it was ever started and is still known to the back-end."""
+
+    async def wait(self, handle: Handle) -> Outcome:
+        """Return how the attempt ended, when it has; `lost` if the back-end does not know it any more. Any number of times."""
+
+    def logs(self, handle: Handle, position: int) -> AsyncIterator[LogChunk]:
+        """Yield all output (stdout and stderr as one stream) after `position` bytes of it; end when the attempt is over."""
+
+    async def stop(self, handle: Handle, grace_s: float) -> None:
+        """Ask the attempt to end (TERM), make it end after `grace_s` (KILL), return when it has. Idempotent."""
+
+    async def collect(self, handle: Handle, patterns: Sequence[str], limit_bytes: int) -> Sequence[ArtifactFile]:
+        """Return the files it created or changed in its tree that match one of `patterns`; valid until `remove`."""
+
+    async def remove(self, handle: Handle) -> None:
+        """Leave nothing of the attempt outside, running or not. Idempotent."""
+
+    async def orphans(self) -> Sequence[Handle]:
+        """Return everything of this installation that is still out there, prepared ones included."""
+
+    async def close(self) -> None:
+        """Let go of connections; attempts go on."""
+
+
+# ----------------------------------------------------------------------------------------------------------- stores
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to store. `idempotency_key` None means that no other submission is the same as this one."""
+
+    spec: RunSpec
+    created_at: datetime
+    by: str = ""
+    idempotency_key: str | None = None
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """What is known of a run without looking at its jobs. `owner` is the conductor that holds (or last held) it."""
+
+    id: str
+    number: int
+    kind: str
+    name: str
+    status: Status
+    reason: str | None
+    message: str | None
+    repository: str | None
+    branch: str | None
+    commit: str | None
+    commit_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; None means any. Newest first, those with a number below `before`, at most `limit`."""
+
+    statuses: frozenset[Status] | None = None
+    name: str | None = None
+    repository: str | None = None
+    branch: str | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to write to a run: valid while the owner's lease is renewed and nobody else claimed it with a higher fence."""
+
+    run_id: str
+    owner: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run as it is on record: its row, its spec and all its events in order (RunSubmitted first)."""
+
+    row: RunRow
+    spec: RunSpec
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Something asked of a run by another process: `kind` is `cancel`; `id` orders requests and is used to settle them."""
+
+    id: int
+    run_id: str
+    kind: str
+    body: Mapping[str, Any]
+
+
+class Store(Protocol):
+    """The durable state. Any number of tasks at once. A call that returned is on disk (group commit underneath).
+
+    `commit` and `release` fail with FenceLostError, having written nothing, when the claim is no longer the newest.
+    """
+
+    async def create_run(self, new: NewRun) -> tuple[RunRow, bool]:
+        """Store run, jobs and RunSubmitted in one transaction; False where the idempotency key was already there."""
+
+    async def commit(
+        self, claim: Claim, events: Sequence[Event], changes: Changes, settled: Iterable[int] = ()
+    ) -> None:
+        """Append `events`, write the rows that changed and delete the `settled` requests, in one transaction."""
+
+    async def claim(self, run_id: str, owner: str) -> Claim:
+        """Take the run with the next fence; RunBusyError while another owner's lease is alive."""
+
+    async def release(self, claim: Claim) -> None:
+        """Give the run back; others may claim it at once."""
+
+    async def keep_lease(self, owner: str, lease_s: float) -> None:
+        """Start or renew the owner's lease, by the store's clock; to be called well before it runs out."""
+
+    async def load(self, run_id: str) -> StoredRun:
+        """Return the run as it is on record; NotFoundError."""
+
+    async def find_run(self, reference: str) -> RunRow:
+        """Return the run with this number or id (or unambiguous start of an id); NotFoundError."""
+
+    async def list_runs(self, which: RunFilter) -> list[RunRow]:
+        """Return the runs that match, newest first."""
+
+    async def read_events(self, run_id: str, after: int) -> list[tuple[int, Event]]:
+        """Return the events with a sequence number (from 1) above `after`, in order."""
+
+    async def ask(self, run_id: str, kind: str, body: Mapping[str, Any]) -> None:
+        """Leave a request for the run's conductor."""
+
+    async def read_requests(self, run_id: str) -> list[Request]:
+        """Return the requests of the run that are not settled yet, oldest first."""
+
+    async def wait_for_change(self, timeout_s: float) -> bool:
+        """Return True as soon as anything may have been written by another process, False after the time-out."""
+
+    async def delete_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete final runs and all that belongs to them; a run that is not final is left alone."""
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of the files or connections."""
+
+
+class LogWriter(Protocol):
+    """The one writer of an attempt's log. `position` is where the driver's stream stood after the last complete write."""
+
+    position: int
+
+    async def append(self, chunk: LogChunk) -> None:
+        """Write the chunk's bytes with its time and position."""
+
+    async def close(self) -> None:
+        """Mark the log as complete."""
+
+
+class LogStore(Protocol):
+    """Logs, one per attempt. What was appended survives `kill -9`; a half-written end is cut off when opened again."""
+
+    async def open(self, key: AttemptKey) -> LogWriter:
+        """Open the attempt's log to write on; after a crash it goes on where the last complete write ended."""
+
+    def read(self, key: AttemptKey, *, offset: int = 0, follow: bool = False) -> AsyncIterator[bytes]:
+        """Yield the log's bytes from `offset`; with `follow` wait for more until the log is complete."""
+
+    async def lines(self, key: AttemptKey) -> list[tuple[datetime, bytes]]:
+        """Return the log's lines, without line ends, each with the time its first byte came."""
+
+    async def delete(self, run_id: str) -> int:
+        """Delete the run's logs and return how many bytes that freed."""
+
+
+class ArtifactStore(Protocol):
+    """Files that attempts left, stored once by content."""
+
+    async def add(self, key: AttemptKey, files: Sequence[ArtifactFile]) -> tuple[Artifact, ...]:
+        """Store the files and make them a layer of the attempt; the same attempt again replaces it."""
+
+    def layer(self, key: AttemptKey) -> Path:
+        """Return the directory that holds the attempt's artifacts under their paths, to be laid under other trees."""
+
+    def path(self, artifact: Artifact) -> Path:
+        """Return where the artifact's bytes are."""
+
+    async def delete(self, run_id: str) -> int:
+        """Delete the run's layers and what no other run uses; return how many bytes that freed."""
+
+
+class Trees(Protocol):
+    """Where the source tree of a run comes from."""
+
+    async def checkout(self, run: Run) -> Path | None:
+        """Return a shared read-only checkout of the run's commit, made on first use; None where the run has no source."""
+
+
+# ------------------------------------------------------------------------------------------------------------- time
+
+
+class Clock(Protocol):
+    """Time, so that tests can have their own."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC, aware."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Come back after `seconds`."""

@@ -1,0 +1,1 @@
+"""A run as people and machines read it: text, JSON, JUnit, HTML."""

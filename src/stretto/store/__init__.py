@@ -1,0 +1,1 @@
+"""Durable state: runs and events, logs, artifacts. Stores do not know each other."""
