@@ -74,9 +74,14 @@ class Driver(Protocol):
     Per attempt: [`prepare`,] `start`, then `logs` and `wait` at once, `collect` after `wait`, `remove` last; `stop` at any
     time. Different attempts concurrently. After a restart of the orchestrator: `find` or `start` again (which adopts), then
     as before. Every method may be called again after it failed or was cut off. Errors are `DriverError` with a reason.
+
+    A handle's `ref` always has `directory`, that of its launch, and every method that takes a handle works with one that has
+    nothing else (what was created is named after its key).
     """
 
     name: str
+    prepares: bool
+    """Whether `prepare` does something that shortens `start`."""
 
     async def prepare(self, launch: Launch) -> None:
         """Create ahead of time what may be, without running a line of the script. Idempotent; optional to call."""
@@ -243,8 +248,8 @@ class LogWriter(Protocol):
     async def append(self, chunk: LogChunk) -> None:
         """Write the chunk's bytes with its time and position."""
 
-    async def close(self) -> None:
-        """Mark the log as complete."""
+    async def close(self, *, complete: bool = True) -> None:
+        """Let go of the log, on disk as far as it was appended; `complete` says that nothing will follow."""
 
 
 class LogStore(Protocol):

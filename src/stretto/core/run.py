@@ -108,6 +108,8 @@ class Run:
         self.queued: dict[int, None] = {}
         """Jobs that may start and wait for a slot."""
         self.running: dict[int, None] = {}
+        self.timed: dict[int, None] = {}
+        """Jobs with a time limit that have an attempt under way."""
         self.failed_once: dict[int, None] = {}
         """Jobs whose last attempt failed, on whose next one nothing is decided yet."""
         self.backing_off: dict[int, None] = {}
@@ -116,8 +118,6 @@ class Run:
         """Jobs that have no attempt under way and are not over."""
         self.cancels: dict[int, None] = {}
         """Jobs that somebody wants canceled and that are not over."""
-        self.failures = 0
-        """Jobs that failed, allowed or not."""
 
         self._left_in_stage = [len(members) for members in self.graph.members]
         self._failed_in_stage = [0] * len(spec.stages)
@@ -206,7 +206,9 @@ class Run:
     def _queued(self, event: ev.JobQueued) -> None:
         job = self._of(event.job)
         self._move_job(job, Status.QUEUED)
-        self.ripe.pop(job.index, None)
+        job.not_before = None
+        for group in (self.ripe, self.backing_off):
+            group.pop(job.index, None)
         self.queued[job.index] = None
 
     def _attempt_starting(self, event: ev.AttemptStarting) -> None:
@@ -223,6 +225,8 @@ class Run:
         for group in (self.ripe, self.queued, self.backing_off, self.unstarted):
             group.pop(job.index, None)
         self.running[job.index] = None
+        if job.spec.timeout_s is not None:
+            self.timed[job.index] = None
 
     def _attempt_started(self, event: ev.AttemptStarted) -> None:
         attempt = self._attempt(event.job, event.number)
@@ -241,6 +245,7 @@ class Run:
         attempt.outcome, attempt.status, attempt.ended_at = outcome, outcome.status, event.at
         attempt.artifacts = event.artifacts
         del self.running[job.index]
+        self.timed.pop(job.index, None)
         retries_left = job.spec.retry.max_retries - (len(job.attempts) - 1)
         may_retry = outcome.status is Status.FAILED and retries_left > 0 and not job.cancel_requested
         if may_retry and self.stopping is None:
@@ -315,7 +320,6 @@ class Run:
         stage = self.graph.stage_of[job.index]
         self._left_in_stage[stage] -= 1
         if status is Status.FAILED:
-            self.failures += 1
             self._failed_in_stage[stage] += 1
         if job.blocks:
             self._stop(Reason.JOB_FAILED)

@@ -1,0 +1,193 @@
+"""One attempt, from the decision to start it to its outcome: tree, start, output, end, artifacts.
+
+An attendant only talks to the driver and reports facts (`post`); it decides nothing and writes no state. Whatever goes wrong
+becomes an outcome with a reason, so that a run always ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stretto.core import events as ev
+from stretto.core.errors import DiskFullError, DriverError, InputError, StrettoError
+from stretto.core.ports import ArtifactStore, Clock, Driver, Launch, LogStore
+from stretto.core.run import Attempt, JobRun
+from stretto.core.spec import AttemptKey
+from stretto.core.states import Reason, Status
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 3600.0
+"""A start may pull a large image over a slow line; what takes longer is stuck."""
+COLLECT_TIMEOUT_S = 600.0
+REMOVE_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What attendants share: where output and artifacts go, what time it is, and the limits."""
+
+    logs: LogStore
+    artifacts: ArtifactStore
+    clock: Clock
+    artifacts_limit_bytes: int
+    grace_s: float
+
+
+class Attendant:
+    """Looks after one attempt. `run` is to be a task of its own; `stop` may be called at any time from another."""
+
+    def __init__(
+        self,
+        key: AttemptKey,
+        job: JobRun,
+        driver: Driver,
+        directory: Path,
+        *,
+        places: Places,
+        launch: Callable[[JobRun, AttemptKey], Awaitable[Launch]],
+        post: Callable[[ev.Event], None],
+    ) -> None:
+        self.key = key
+        self.driver = driver
+        self.handle = ev.Handle(driver.name, key.text, {"directory": str(directory)})
+        self._job = job
+        self._directory = directory
+        self._places = places
+        self._launch = launch
+        self._post = post
+        self._recorded = asyncio.Event()
+        self._known = False
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, recorded: Attempt) -> None:
+        """Start or adopt the attempt (as `recorded` says), see it through, and post how it ended."""
+        self._task = asyncio.current_task()
+        try:
+            outcome, artifacts = await self._see_through(recorded)
+        except asyncio.CancelledError:
+            if self._task is None or not self._stopping or self._task.uncancel() > 0:
+                raise  # not our own `stop`, or more than that: the conductor hands the run over
+            outcome, artifacts = await self._stop_what_there_is(), ()
+        now = self._places.clock.now()
+        self._post(ev.AttemptEnded(now, self.key.job, self.key.number, outcome, tuple(artifacts)))
+        await self._recorded.wait()
+        await self._remove()
+
+    def outcome_is_recorded(self) -> None:
+        """Allow what the attempt created outside to be removed: its outcome is on disk."""
+        self._recorded.set()
+
+    async def stop(self, *, grace_s: float | None = None) -> None:
+        """Make the attempt end; its outcome is posted by `run` as always. Repeatable, with another grace."""
+        cut_off, self._stopping = self._stopping, True
+        if self._known:
+            await self._ask_to_stop(self._places.grace_s if grace_s is None else grace_s)
+        elif self._task is not None and not cut_off:
+            self._task.cancel()
+
+    async def _remove(self) -> None:
+        """Leave nothing of the attempt outside. What can't be removed now is found again as an orphan later."""
+        try:
+            async with asyncio.timeout(REMOVE_TIMEOUT_S):
+                await self.driver.remove(self.handle)
+        except (StrettoError, OSError, TimeoutError) as error:
+            log.warning("attempt not removed; gc will try again", extra={"attempt": self.key.text, "error": str(error)})
+
+    # ------------------------------------------------------------------------------------------------------- pieces
+
+    async def _see_through(self, recorded: Attempt) -> tuple[ev.Outcome, Sequence[ev.Artifact]]:
+        try:
+            if recorded.handle is not None:
+                self.handle = recorded.handle
+            elif recorded.stop_reason is not None or self._stopping:
+                return await self._stop_what_there_is(), ()
+            else:
+                launch = await self._launch(self._job, self.key)
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    self.handle = await self.driver.start(launch)
+                self._post(ev.AttemptStarted(self._places.clock.now(), self.key.job, self.key.number, self.handle))
+            self._known = True
+            if self._stopping or recorded.stop_reason is not None:
+                await self._ask_to_stop(self._places.grace_s)
+            log_failure = await self._keep_log()
+            outcome = await self.driver.wait(self.handle)
+            if log_failure is not None:
+                return log_failure, ()
+            return await self._collect(outcome)
+        except DriverError as error:
+            return _failed(error.reason, error.message), ()
+        except DiskFullError as error:
+            return _failed(Reason.DISK_FULL, error.message), ()
+        except TimeoutError:
+            return _failed(Reason.START_FAILED, f"not started within {START_TIMEOUT_S:g} s"), ()
+        except StrettoError as error:
+            return _failed(Reason.TREE_FAILED, error.message), ()
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return _failed(Reason.DISK_FULL if full else Reason.TREE_FAILED, str(error)), ()
+
+    async def _keep_log(self) -> ev.Outcome | None:
+        """Write the attempt's output down until it is over; an outcome is returned only where that can't be done."""
+        writer = await self._places.logs.open(self.key)
+        complete = False
+        try:
+            async for chunk in self.driver.logs(self.handle, writer.position):
+                await writer.append(chunk)
+            complete = True
+        except DiskFullError as error:
+            complete = True
+            await self._ask_to_stop(0)
+            return _failed(Reason.DISK_FULL, f"the job was stopped: its output can't be stored: {error.message}")
+        finally:
+            await writer.close(complete=complete)
+        return None
+
+    async def _collect(self, outcome: ev.Outcome) -> tuple[ev.Outcome, Sequence[ev.Artifact]]:
+        """Store what the job left, also where it failed: test reports are wanted most then."""
+        patterns = self._job.spec.artifacts
+        if not patterns or outcome.reason in (Reason.LOST, Reason.ENGINE_UNAVAILABLE):
+            return outcome, ()
+        try:
+            async with asyncio.timeout(COLLECT_TIMEOUT_S):
+                files = await self.driver.collect(self.handle, patterns, self._places.artifacts_limit_bytes)
+                return outcome, await self._places.artifacts.add(self.key, files)
+        except (DriverError, InputError, DiskFullError, OSError, TimeoutError) as error:
+            if outcome.status is not Status.SUCCESS:
+                return outcome, ()
+            full = isinstance(error, DiskFullError)
+            message = str(error) or f"not collected within {COLLECT_TIMEOUT_S:g} s"
+            return _failed(Reason.DISK_FULL if full else Reason.ARTIFACTS_FAILED, message, outcome.exit_code), ()
+
+    async def _ask_to_stop(self, grace_s: float) -> None:
+        try:
+            await self.driver.stop(self.handle, grace_s)
+        except DriverError as error:
+            log.warning("attempt not stopped", extra={"attempt": self.key.text, "error": error.message})
+
+    async def _stop_what_there_is(self) -> ev.Outcome:
+        """End an attempt of which it is not known whether it was started: find out, without starting it."""
+        try:
+            handle = await self.driver.find(self.key, self._directory)
+            if handle is None:
+                return ev.Outcome(
+                    Status.CANCELED, reason=Reason.CANCEL_REQUESTED, message="stopped before it was started"
+                )
+            self.handle, self._known = handle, True
+            await self._ask_to_stop(self._places.grace_s)
+            await self._keep_log()
+            return await self.driver.wait(handle)
+        except DriverError as error:
+            return _failed(error.reason, error.message)
+        except (StrettoError, OSError) as error:
+            return _failed(Reason.DISK_FULL, str(error))
+
+
+def _failed(reason: str, message: str, exit_code: int | None = None) -> ev.Outcome:
+    return ev.Outcome(Status.FAILED, exit_code=exit_code, reason=reason, message=message)

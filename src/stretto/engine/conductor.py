@@ -1,0 +1,276 @@
+"""The loop that owns a run: take in facts, decide, record, act; until the run is over.
+
+Everything the loop does outside follows from an event that is on disk, and is done again after a crash. The loop holds no state
+that is not in the run; to take a run over is to replay its events and act on what is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stretto.core import events as ev
+from stretto.core.decide import advance, next_wake
+from stretto.core.errors import StrettoError
+from stretto.core.ports import Claim, Driver, Launch, Store, Tree, Trees
+from stretto.core.run import JobRun, Run
+from stretto.core.spec import AttemptKey
+from stretto.engine import ahead
+from stretto.engine.attempt import REMOVE_TIMEOUT_S, Attendant, Places
+from stretto.engine.slots import Slots
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 60.0
+"""How long the loop sleeps at most: a wall clock that jumped (a laptop that slept) must not hide a time limit for longer."""
+CHANGE_TIMEOUT_S = 2.0
+"""How long to wait for the store to tell of a change before looking all the same."""
+
+Watcher = Callable[[Run, Sequence[ev.Event]], None]
+"""Called after events are on disk; must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a conductor works with. `prepare_ahead` is how many attempts may be made ready before they are allowed to start."""
+
+    store: Store
+    drivers: Mapping[str, Driver]
+    trees: Trees
+    places: Places
+    slots: Slots
+    attempts: Path
+    prepare_ahead: int = 3
+    draw: Callable[[], float] = random.random
+
+
+class Conductor:
+    """Conducts one claimed run. Make it with the run as replayed, then `await conduct()` once."""
+
+    def __init__(self, parts: Parts, claim: Claim, run: Run, *, number: int, watch: Watcher | None = None) -> None:
+        self.parts = parts
+        self.claim = claim
+        self.run = run
+        self.number = number
+        self.watch = watch
+        self._inbox: list[ev.Event] = []
+        self._settled: list[int] = []
+        self._seen_requests: set[int] = set()
+        self._wake = asyncio.Event()
+        self._slots_held = 0
+        self._attendants: dict[str, Attendant] = {}
+        self._prepared: dict[str, asyncio.Task[None]] = {}
+        self._checkout: asyncio.Task[Path | None] | None = None
+        self._may_prepare = parts.prepare_ahead > 0 and any(
+            parts.drivers[name].prepares for name in {job.driver for job in run.spec.jobs} if name in parts.drivers
+        )
+
+    async def conduct(self) -> Run:
+        """Carry the run on to its end and return it. Cancelling this leaves attempts running, to be adopted later."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                listener = group.create_task(self._listen(), name="listen")
+                self._take_up(group)
+                await self._loop(group)
+                listener.cancel()
+        except* StrettoError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._hold(-self._slots_held)
+            if self._checkout is not None:
+                self._checkout.cancel()
+        return self.run
+
+    def cancel(self, *, by: str, job: str | None = None) -> None:
+        """Ask for the end of the run (or one job of it) from within this process."""
+        self._post(ev.CancelRequested(self.parts.places.clock.now(), job, by))
+
+    async def stop_now(self) -> None:
+        """End every attempt without grace; for when a person asks a second time."""
+        await asyncio.gather(*(attendant.stop(grace_s=0) for attendant in list(self._attendants.values())))
+
+    # --------------------------------------------------------------------------------------------------------- loop
+
+    async def _loop(self, group: asyncio.TaskGroup) -> None:
+        clock = self.parts.places.clock
+        while True:
+            self._wake.clear()
+            await self._step(group)
+            if self.run.is_over:
+                return
+            if self._inbox:
+                continue
+            due = next_wake(self.run)
+            wait_s = LOOK_AGAIN_S if due is None else min(LOOK_AGAIN_S, max(0.0, (due - clock.now()).total_seconds()))
+            timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+
+    async def _step(self, group: asyncio.TaskGroup) -> None:
+        """Take in what came, decide, put all of it on disk in one transaction, act."""
+        facts, self._inbox = self._inbox, []
+        settled, self._settled = self._settled, []
+        for fact in facts:
+            self.run.apply(fact)
+        self._hold(-sum(type(fact) is ev.AttemptEnded for fact in facts))
+        slots = self.parts.slots
+        decisions = advance(self.run, self.parts.places.clock.now(), free_slots=slots.free, draw=self.parts.draw)
+        self._hold(sum(type(event) is ev.AttemptStarting for event in decisions))
+        if self.run.queued:
+            slots.wake_me(self._wake.set)
+        if facts or decisions or settled:
+            events = [*facts, *decisions]
+            await self.parts.store.commit(self.claim, events, self.run.take_changes(), settled)
+            self._act(group, events)
+            if self.watch is not None:
+                self.watch(self.run, events)
+        if self._may_prepare and not self.run.is_over:
+            self._prepare(group)
+
+    def _hold(self, change: int) -> None:
+        if change > 0:
+            self.parts.slots.take(change)
+        elif change < 0:
+            self.parts.slots.give_back(-change)
+        self._slots_held += change
+
+    def _act(self, group: asyncio.TaskGroup, events: Sequence[ev.Event]) -> None:
+        """Do outside what the events, now on disk, ask for."""
+        for event in events:
+            if type(event) is ev.AttemptStarting:
+                self._attend(group, self.run.job(event.job))
+            elif type(event) is ev.StopRequested:
+                if (attendant := self._attendants.get(event.job)) is not None:
+                    group.create_task(attendant.stop(), name=f"stop {event.job}")
+            elif type(event) is ev.AttemptEnded:
+                self._attendants.pop(event.job).outcome_is_recorded()
+            elif type(event) is ev.JobEnded and event.job in self._prepared:
+                group.create_task(self._discard(self.run.job(event.job)), name=f"discard {event.job}")
+
+    def _post(self, event: ev.Event) -> None:
+        self._inbox.append(event)
+        self._wake.set()
+
+    # ----------------------------------------------------------------------------------------------------- attempts
+
+    def _take_up(self, group: asyncio.TaskGroup) -> None:
+        """Go on with what was under way when the run was claimed."""
+        self._hold(len(self.run.running))
+        for i in self.run.running:
+            self._attend(group, self.run.jobs[i])
+
+    def _attend(self, group: asyncio.TaskGroup, job: JobRun) -> None:
+        attempt = job.attempts[-1]
+        key = self.run.key(job)
+        attendant = Attendant(
+            key,
+            job,
+            self._driver(job),
+            self._directory(key),
+            places=self.parts.places,
+            launch=self._launch,
+            post=self._post,
+        )
+        self._attendants[job.spec.name] = attendant
+        group.create_task(attendant.run(attempt), name=key.text)
+
+    def _driver(self, job: JobRun) -> Driver:
+        try:
+            return self.parts.drivers[job.spec.driver]
+        except KeyError:
+            raise StrettoError(
+                f"job {job.spec.name!r} wants driver {job.spec.driver!r}, which is not configured"
+            ) from None
+
+    def _directory(self, key: AttemptKey) -> Path:
+        return self.parts.attempts / key.name
+
+    async def _launch(self, job: JobRun, key: AttemptKey) -> Launch:
+        """Put together what the driver needs; an attempt that is being prepared is waited for first."""
+        if (preparing := self._prepared.pop(job.spec.name, None)) is not None:
+            await asyncio.wait([preparing])
+        return await self._assemble(job, key)
+
+    async def _assemble(self, job: JobRun, key: AttemptKey) -> Launch:
+        if self._checkout is None or (self._checkout.done() and self._checkout.exception() is not None):
+            self._checkout = asyncio.create_task(self.parts.trees.checkout(self.run), name="checkout")
+        checkout = await asyncio.shield(self._checkout)
+        lowers = [*ahead.layers(self.run, job, self.parts.places.artifacts), *([] if checkout is None else [checkout])]
+        return Launch(
+            key=key,
+            job=job.spec,
+            directory=self._directory(key),
+            tree=Tree(tuple(lowers)) if lowers else None,
+            variables={**self._variables(job, key), **job.spec.variables},
+        )
+
+    def _variables(self, job: JobRun, key: AttemptKey) -> dict[str, str]:
+        """Return what every script can read about itself. Listed in docs/pipeline-yml.md."""
+        source = self.run.spec.source
+        variables = {
+            "CI": "true",
+            "STRETTO": "true",
+            "STRETTO_RUN_ID": self.run.id,
+            "STRETTO_RUN_NUMBER": str(self.number),
+            "STRETTO_PIPELINE": self.run.spec.name,
+            "STRETTO_STAGE": job.spec.stage,
+            "STRETTO_JOB": job.spec.name,
+            "STRETTO_ATTEMPT": str(key.number),
+        }
+        if source is not None:
+            variables["STRETTO_COMMIT"] = source.commit
+            variables["STRETTO_BRANCH"] = source.branch or ""
+            variables["STRETTO_TAG"] = source.tag or ""
+        return variables
+
+    # -------------------------------------------------------------------------------------------------------- ahead
+
+    def _prepare(self, group: asyncio.TaskGroup) -> None:
+        """Make ready what comes next, as far as its driver and its inputs allow."""
+        room = self.parts.prepare_ahead - len(self._prepared)
+        for job in ahead.next_jobs(self.run, room, lambda job: self._driver(job).prepares, self._prepared):
+            name = job.spec.name
+            self._prepared[name] = group.create_task(self._prepare_one(job), name=f"prepare {name}")
+
+    async def _prepare_one(self, job: JobRun) -> None:
+        key = AttemptKey(self.run.id, job.spec.name, len(job.attempts) + 1)
+        try:
+            await self._driver(job).prepare(await self._assemble(job, key))
+        except (StrettoError, OSError) as error:  # start meets the same fault and makes an outcome of it
+            log.info("attempt not prepared", extra={"attempt": key.text, "error": str(error)})
+
+    async def _discard(self, job: JobRun) -> None:
+        """Take away what was prepared for a job that will not run."""
+        preparing = self._prepared.pop(job.spec.name)
+        preparing.cancel()
+        await asyncio.wait([preparing])
+        key = AttemptKey(self.run.id, job.spec.name, len(job.attempts) + 1)
+        handle = ev.Handle(job.spec.driver, key.text, {"directory": str(self._directory(key))})
+        try:
+            async with asyncio.timeout(REMOVE_TIMEOUT_S):
+                await self._driver(job).remove(handle)
+        except (StrettoError, OSError, TimeoutError) as error:
+            log.warning("prepared attempt not removed", extra={"attempt": key.text, "error": str(error)})
+
+    # ------------------------------------------------------------------------------------------------------ waiting
+
+    async def _listen(self) -> None:
+        """Take in what other processes ask of the run."""
+        while True:
+            for request in await self.parts.store.read_requests(self.run.id):
+                if request.id in self._seen_requests:
+                    continue
+                self._seen_requests.add(request.id)
+                self._settled.append(request.id)
+                if request.kind == "cancel":
+                    job, by = request.body.get("job"), request.body.get("by", "")
+                    if job is None or job in self.run.graph.index:
+                        self._post(ev.CancelRequested(self.parts.places.clock.now(), job, by))
+                self._wake.set()
+            await self.parts.store.wait_for_change(CHANGE_TIMEOUT_S)
