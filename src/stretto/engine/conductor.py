@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stretto.core import events as ev
 from stretto.core.decide import advance, next_wake
-from stretto.core.errors import StrettoError
+from stretto.core.errors import FenceLostError, StrettoError
 from stretto.core.ports import Claim, Driver, Launch, Store, Tree, Trees
 from stretto.core.run import JobRun, Run
 from stretto.core.spec import AttemptKey
@@ -36,7 +36,11 @@ Watcher = Callable[[Run, Sequence[ev.Event]], None]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a conductor works with. `prepare_ahead` is how many attempts may be made ready before they are allowed to start."""
+    """What a conductor works with.
+
+    `prepare_ahead` is how many attempts may be made ready before they are allowed to start; `owns` says, by this process's own
+    clock, whether the lease is good still; `draw` gives random numbers in [0, 1).
+    """
 
     store: Store
     drivers: Mapping[str, Driver]
@@ -45,6 +49,7 @@ class Parts:
     slots: Slots
     attempts: Path
     prepare_ahead: int = 3
+    owns: Callable[[], bool] = lambda: True
     draw: Callable[[], float] = random.random
 
 
@@ -194,8 +199,20 @@ class Conductor:
     async def _launch(self, job: JobRun, key: AttemptKey) -> Launch:
         """Put together what the driver needs; an attempt that is being prepared is waited for first."""
         if (preparing := self._prepared.pop(job.spec.name, None)) is not None:
-            await asyncio.wait([preparing])
-        return await self._assemble(job, key)
+            try:
+                await asyncio.wait([preparing])
+            except asyncio.CancelledError:
+                preparing.cancel()  # or it would create what nobody waits for any more
+                await asyncio.wait([preparing])
+                raise
+        launch = await self._assemble(job, key)
+        self._check_ownership()
+        return launch
+
+    def _check_ownership(self) -> None:
+        """Refuse to start anything when the lease ran out: a process that stood still may not know yet that it lost the run."""
+        if not self.parts.owns():
+            raise FenceLostError(f"run {self.run.id}: the lease ran out; another conductor may own it")
 
     async def _assemble(self, job: JobRun, key: AttemptKey) -> Launch:
         if self._checkout is None or (self._checkout.done() and self._checkout.exception() is not None):
@@ -236,12 +253,14 @@ class Conductor:
         room = self.parts.prepare_ahead - len(self._prepared)
         for job in ahead.next_jobs(self.run, room, lambda job: self._driver(job).prepares, self._prepared):
             name = job.spec.name
-            self._prepared[name] = group.create_task(self._prepare_one(job), name=f"prepare {name}")
+            key = AttemptKey(self.run.id, name, len(job.attempts) + 1)
+            self._prepared[name] = group.create_task(self._prepare_one(job, key), name=f"prepare {name}")
 
-    async def _prepare_one(self, job: JobRun) -> None:
-        key = AttemptKey(self.run.id, job.spec.name, len(job.attempts) + 1)
+    async def _prepare_one(self, job: JobRun, key: AttemptKey) -> None:
         try:
-            await self._driver(job).prepare(await self._assemble(job, key))
+            launch = await self._assemble(job, key)
+            self._check_ownership()
+            await self._driver(job).prepare(launch)
         except (StrettoError, OSError) as error:  # start meets the same fault and makes an outcome of it
             log.info("attempt not prepared", extra={"attempt": key.text, "error": str(error)})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +42,7 @@ async def sweep(run: Run, drivers: Mapping[str, Driver], attempts: Path) -> int:
         directory = attempts / key.name
         if key.text in under_way or key.text in left or driver_name not in drivers:
             continue
-        if await asyncio.to_thread(directory.exists):
+        if directory.exists():
             left[key.text] = (drivers[driver_name], Handle(driver_name, key.text, {"directory": str(directory)}))
     for driver, handle in left.values():
         try:
