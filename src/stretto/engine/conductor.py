@@ -101,7 +101,6 @@ class Conductor:
     # --------------------------------------------------------------------------------------------------------- loop
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
-        clock = self.parts.places.clock
         while True:
             self._wake.clear()
             await self._step(group)
@@ -109,13 +108,20 @@ class Conductor:
                 return
             if self._inbox:
                 continue
-            due = next_wake(self.run)
-            wait_s = LOOK_AGAIN_S if due is None else min(LOOK_AGAIN_S, max(0.0, (due - clock.now()).total_seconds()))
-            timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
-            try:
-                await self._wake.wait()
-            finally:
-                timer.cancel()
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Wait until something is posted or due."""
+        due = next_wake(self.run)
+        if due is None:
+            await self._wake.wait()
+            return
+        wait_s = min(LOOK_AGAIN_S, max(0.0, (due - self.parts.places.clock.now()).total_seconds()))
+        timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
 
     async def _step(self, group: asyncio.TaskGroup) -> None:
         """Take in what came, decide, put all of it on disk in one transaction, act."""
