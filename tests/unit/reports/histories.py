@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from stretto.core import events as ev
@@ -19,6 +20,9 @@ from stretto.reports.model import Report
 START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
 DIGEST = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+unhurried = settings(deadline=None)
+"""For properties: other people's load on the machine must not fail a test."""
 
 HOSTILE = (
     "plain",

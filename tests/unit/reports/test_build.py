@@ -10,7 +10,7 @@ from stretto.core.spec import RunSpec
 from stretto.core.states import FINAL, Status
 from stretto.reports.build import build
 from stretto.reports.model import JobReport, Report
-from tests.unit.reports.histories import SHOP, SHOP_STORY, at, reports, row_of, shop, told
+from tests.unit.reports.histories import SHOP, SHOP_STORY, at, reports, row_of, shop, told, unhurried
 
 
 def job_of(report: Report, name: str) -> JobReport:
@@ -101,6 +101,7 @@ def test_build_takes_a_run_without_jobs() -> None:
     assert (report.stages[0].status, report.critical_path.jobs, report.critical_path.duration_s) == ("skipped", (), 0)
 
 
+@unhurried
 @given(reports())
 def test_build_makes_reports_that_add_up(report: Report) -> None:
     """In any report: every job counted once, ends only where over, no time before another that caused it."""

@@ -11,7 +11,7 @@ from stretto.core.states import Reason, Status
 from stretto.reports.build import build
 from stretto.reports.compare import same_result
 from stretto.reports.model import Report
-from tests.unit.reports.histories import SHOP, SHOP_STORY, SUCCESS, at, attempt, reports, row_of, shop, told
+from tests.unit.reports.histories import SHOP, SHOP_STORY, SUCCESS, at, attempt, reports, row_of, shop, told, unhurried
 
 LOST = ev.Outcome(Status.FAILED, None, Reason.LOST, "the attempt is gone")
 
@@ -21,6 +21,7 @@ def report_of(story: list[ev.Event]) -> Report:
     return build(row_of(run), run, now=at(300))
 
 
+@unhurried
 @given(reports())
 def test_same_result_finds_a_report_equal_to_itself(report: Report) -> None:
     """A report differs in nothing from itself."""

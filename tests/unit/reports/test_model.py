@@ -15,7 +15,7 @@ from stretto.core.spec import When
 from stretto.core.states import Reason, Status
 from stretto.reports import schema
 from stretto.reports.model import SCHEMA, Report, exit_code, from_json, to_json
-from tests.unit.reports.histories import reports, shop
+from tests.unit.reports.histories import reports, shop, unhurried
 
 
 def closed(node: Any) -> Any:
@@ -38,12 +38,14 @@ def test_schema_is_a_valid_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(schema.load())
 
 
+@unhurried
 @given(reports())
 def test_report_conforms_to_the_closed_schema(report: Report) -> None:
     """Whatever happened to a run, its document has every key that is described and no other."""
     CLOSED.validate(json.loads(json.dumps(to_json(report))))
 
 
+@unhurried
 @given(reports())
 def test_report_survives_json(report: Report) -> None:
     """Reading a written report gives the same report."""
