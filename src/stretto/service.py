@@ -86,8 +86,11 @@ class Waist(Protocol):
     async def conduct(self, run: str, *, jobs: int | None = None, watch: Watcher | None = None) -> Report:
         """Take the run up, new or after a crash, and carry it to its end; RunBusyError while a live process owns it."""
 
-    async def cancel(self, run: str, *, job: str | None = None, by: str = "") -> RunRow:
-        """Ask for the end of a run or one job of it; InputError if it is over, NotFoundError."""
+    async def cancel(self, run: str, *, job: str | None = None, by: str = "", force: bool = False) -> RunRow:
+        """Ask for the end of a run or one job of it; with `force`, without grace. InputError if it is over, NotFoundError.
+
+        A run that no live process owns is taken up and ended here.
+        """
 
     async def list_runs(self, which: RunFilter) -> list[RunRow]:
         """Return the runs that match, newest first."""

@@ -83,6 +83,11 @@ class Attendant:
         await self._recorded.wait()
         await self._remove()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
     def outcome_is_recorded(self) -> None:
         """Allow what the attempt created outside to be removed: its outcome is on disk."""
         self._recorded.set()

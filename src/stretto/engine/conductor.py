@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stretto.core import events as ev
 from stretto.core.decide import advance, next_wake
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 60.0
 """How long the loop sleeps at most: a wall clock that jumped (a laptop that slept) must not hide a time limit for longer."""
+CANCEL = "cancel"
+"""The kind of request that `_listen` knows."""
 CHANGE_TIMEOUT_S = 2.0
 """How long to wait for the store to tell of a change before looking all the same."""
 
@@ -66,6 +69,7 @@ class Conductor:
         self._settled: list[int] = []
         self._seen_requests: set[int] = set()
         self._wake = asyncio.Event()
+        self._grace_s = parts.places.grace_s
         self._slots_held = 0
         self._attendants: dict[str, Attendant] = {}
         self._prepared: dict[str, asyncio.Task[None]] = {}
@@ -89,14 +93,6 @@ class Conductor:
             if self._checkout is not None:
                 self._checkout.cancel()
         return self.run
-
-    def cancel(self, *, by: str, job: str | None = None) -> None:
-        """Ask for the end of the run (or one job of it) from within this process."""
-        self._post(ev.CancelRequested(self.parts.places.clock.now(), job, by))
-
-    async def stop_now(self) -> None:
-        """End every attempt without grace; for when a person asks a second time."""
-        await asyncio.gather(*(attendant.stop(grace_s=0) for attendant in list(self._attendants.values())))
 
     # --------------------------------------------------------------------------------------------------------- loop
 
@@ -158,7 +154,7 @@ class Conductor:
                 self._attend(group, self.run.job(event.job))
             elif type(event) is ev.StopRequested:
                 if (attendant := self._attendants.get(event.job)) is not None:
-                    group.create_task(attendant.stop(), name=f"stop {event.job}")
+                    group.create_task(attendant.stop(grace_s=self._grace_s), name=f"stop {event.job}")
             elif type(event) is ev.AttemptEnded:
                 self._attendants.pop(event.job).outcome_is_recorded()
             elif type(event) is ev.JobEnded and event.job in self._prepared:
@@ -293,9 +289,18 @@ class Conductor:
                     continue
                 self._seen_requests.add(request.id)
                 self._settled.append(request.id)
-                if request.kind == "cancel":
-                    job, by = request.body.get("job"), request.body.get("by", "")
-                    if job is None or job in self.run.graph.index:
-                        self._post(ev.CancelRequested(self.parts.places.clock.now(), job, by))
+                if request.kind == CANCEL:
+                    await self._take_cancel(request.body)
                 self._wake.set()
             await self.parts.store.wait_for_change(CHANGE_TIMEOUT_S)
+
+    async def _take_cancel(self, body: Mapping[str, Any]) -> None:
+        """Cancel the run or one job; with `force`, also end at once what is being stopped with grace."""
+        job = body.get("job")
+        if job is not None and job not in self.run.graph.index:
+            return
+        self._post(ev.CancelRequested(self.parts.places.clock.now(), job, body.get("by", "")))
+        if body.get("force"):
+            self._grace_s = 0.0
+            stopping = [a for a in self._attendants.values() if job in (None, a.key.job) and a.is_stopping]
+            await asyncio.gather(*(attendant.stop(grace_s=0.0) for attendant in stopping))
