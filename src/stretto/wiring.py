@@ -1,0 +1,89 @@
+"""The only place that joins the parts: settings in, a service out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+from stretto.core.errors import InputError, SettingsError
+from stretto.core.ports import Driver
+from stretto.drivers.registry import DRIVERS
+from stretto.service import Service, ServiceParts
+from stretto.settings import Settings
+from stretto.sources.git import Repositories
+from stretto.store.artifacts import FileArtifacts
+from stretto.store.logs import FileLogs
+from stretto.store.sqlite import SqliteStore
+
+
+class SystemClock:
+    """The time of this host."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """Come back after `seconds`."""
+        await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    """Open the state under `settings.home`, made if missing, and give the service over it; all is closed at the end."""
+    home = settings.home
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        installation = _installation(home)
+    except OSError as error:
+        message = f"can't keep state in {home}: {error.strerror}"
+        raise SettingsError(message, hint="set STRETTO_HOME to a directory you may write to") from error
+    drivers: dict[str, Driver] = {}
+
+    def driver(name: str) -> Driver:
+        if name not in drivers:
+            if name not in DRIVERS:
+                raise InputError(f"there is no driver {name!r}", hint=f"drivers: {', '.join(DRIVERS)}")
+            drivers[name] = import_module(DRIVERS[name]).make(settings, home=home, installation=installation)
+        return drivers[name]
+
+    store = await SqliteStore.open(home / "stretto.db")
+    try:
+        yield Service(
+            ServiceParts(
+                settings=settings,
+                store=store,
+                logs=FileLogs(home / "logs"),
+                artifacts=FileArtifacts(home / "artifacts"),
+                repositories=Repositories(home),
+                driver=driver,
+                clock=SystemClock(),
+                owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+            )
+        )
+    finally:
+        for opened in drivers.values():
+            await opened.close()
+        await store.close()
+
+
+def _installation(home: Path) -> str:
+    """Return the name by which this installation knows its own things on a shared back-end; made once."""
+    path = home / "installation"
+    if not path.exists():
+        fresh = path.with_suffix(f".{secrets.token_hex(4)}")
+        fresh.write_text(secrets.token_hex(8))
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass  # another process was first
+        finally:
+            fresh.unlink()
+    return path.read_text().strip()
