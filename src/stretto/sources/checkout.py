@@ -139,11 +139,11 @@ def _link_objects(source: Path, target: Path) -> None:
     """Link all object files. The mirror may be packed meanwhile: what vanishes is then in a pack that was there before."""
     for directory in ("", "info", "pack"):
         (target / directory).mkdir()
-    for group in os.listdir(source):
-        if len(group) == 2:
-            (target / group).mkdir()
-            for name in os.listdir(source / group):
-                _link(f"{source}/{group}/{name}", f"{target}/{group}/{name}")
+    for group in source.iterdir():
+        if len(group.name) == 2:
+            (target / group.name).mkdir()
+            for file in os.scandir(group):
+                _link(file.path, f"{target}/{group.name}/{file.name}")
     packs: set[str] = set()
     while (now := _packs(source / "pack")) != packs:
         for name in now - packs:
@@ -152,7 +152,7 @@ def _link_objects(source: Path, target: Path) -> None:
 
 
 def _packs(directory: Path) -> set[str]:
-    return {name for name in os.listdir(directory) if name.startswith("pack-") and not name.endswith(".keep")}
+    return {file.name for file in directory.glob("pack-*") if file.suffix != ".keep"}
 
 
 def _link(source: str, target: str) -> None:

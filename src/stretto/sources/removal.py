@@ -54,7 +54,7 @@ def _make_removable(path: Path) -> bool:
         try:
             mode = os.lstat(directory).st_mode
             if mode & 0o700 != 0o700:
-                os.chmod(directory, mode & 0o7777 | 0o700)
+                Path(directory).chmod(mode & 0o7777 | 0o700)
                 changed = True
             with os.scandir(directory) as entries:
                 pending += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
