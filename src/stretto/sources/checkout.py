@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, git
 from stretto.sources.lock import locked
 from stretto.sources.mirror import Mirrors
 from stretto.sources.removal import remove_tree
+from stretto.sources.usage import mark_used
 
 CHECKOUT_TIMEOUT_S: Final = LOCAL_TIMEOUT_S * 5
 """Filters of the repository (large files) may go to the network."""
@@ -83,26 +83,6 @@ class Checkouts:
         except BaseException:
             await asyncio.to_thread(remove_tree, work)
             raise
-
-
-def mark(path: Path) -> Path:
-    """Return the file whose modification time says when the checkout was last used."""
-    return path.with_name(f"{path.name}.used")
-
-
-def mark_used(path: Path) -> bool:
-    """Mark the checkout as used now; False if there is none.
-
-    The mark comes first: the collector looks at it under its lock, so a checkout seen after the mark stays.
-    """
-    if not path.is_dir():
-        return False
-    now = time.time()
-    try:
-        os.utime(mark(path), (now, now))
-    except FileNotFoundError:
-        mark(path).touch()
-    return path.is_dir()
 
 
 async def _add_submodules(address: Address, work: Path) -> None:

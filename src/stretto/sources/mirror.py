@@ -18,6 +18,7 @@ from stretto.sources.address import Address
 from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, failure, git, run
 from stretto.sources.lock import locked
 from stretto.sources.removal import remove_tree
+from stretto.sources.usage import mark, mark_used
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Mirrors:
     async def has(self, address: Address, commit: str) -> bool:
         """Say whether the mirror holds `commit`, without going to the repository."""
         mirror = self.path(address)
-        if not (mirror / "HEAD").is_file():
+        if not mark_used(mirror):
             return False
         return (await run("--git-dir", mirror, "cat-file", "-e", f"{commit}^{{commit}}")).code == 0
 
@@ -57,7 +58,7 @@ class Mirrors:
             return self.path(address)
         mirror = self.path(address)
         async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
-            made = not (mirror / "HEAD").is_file()
+            made = not mirror.is_dir()
             if made:
                 await self._make(address)
             try:
@@ -66,18 +67,23 @@ class Mirrors:
                 await self._update(address, commit)
             except BaseException:
                 if made:
-                    await asyncio.to_thread(remove_tree, mirror)
+                    await asyncio.to_thread(self._discard, address)
                 raise
         return mirror
 
     async def refresh(self, address: Address) -> Path:
         """Return the mirror with all branches and tags as they are now; one that this call made is gone if it fails."""
         async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
-            if (self.path(address) / "HEAD").is_file():
+            if mark_used(self.path(address)):
                 await self._update(address, None)
             else:
                 await self._make(address)
         return self.path(address)
+
+    async def discard(self, address: Address) -> None:
+        """Delete the mirror."""
+        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+            await asyncio.to_thread(self._discard, address)
 
     async def renew(self, address: Address) -> Path:
         """Make the mirror anew; the old one is replaced only when the new one is whole."""
@@ -89,6 +95,10 @@ class Mirrors:
         """Say whether every object that the mirror needs is there. Takes as long as the history."""
         check = await run("--git-dir", self.path(address), "fsck", "--connectivity-only", "--no-dangling")
         return check.code == 0
+
+    def _discard(self, address: Address) -> None:
+        remove_tree(self.path(address))
+        mark(self.path(address)).unlink(missing_ok=True)
 
     def _lock(self, address: Address) -> Path:
         return self.directory / f"{address.slug}.lock"

@@ -14,7 +14,6 @@ from stretto.core.spec import SourceSpec
 from stretto.sources.address import Address
 from stretto.sources.command import LOCAL_TIMEOUT_S, failure, git, run
 from stretto.sources.mirror import Mirrors
-from stretto.sources.removal import remove_tree
 
 LIST_TIMEOUT_S: Final = 60.0
 """For asking a server which branches it has."""
@@ -119,7 +118,7 @@ async def resolve_remote(address: Address, branch: str | None, commit: str | Non
             await _require_on_branch(mirror, found, at_tip, branch, address.repository)
     except BaseException:
         if not existed:
-            await asyncio.to_thread(remove_tree, mirrors.path(address))
+            await mirrors.discard(address)
         raise
     if commit is not None and branch is None:
         is_branch, name = False, None
