@@ -16,6 +16,7 @@ Nothing here is synced to disk: what could be lost with the host's power is gone
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,7 +88,7 @@ class Folder:
 
     def _put(self, name: str, text: str) -> None:
         """Make the file in one step, so that nobody ever reads half of it."""
-        draft = self.path / f".{name}.{os.getpid()}"
+        draft = self.path / f".{name}.{threading.get_native_id()}"
         draft.write_bytes(text.encode(errors="surrogateescape"))
         draft.replace(self.path / name)
 

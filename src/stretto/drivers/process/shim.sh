@@ -32,10 +32,11 @@
 	set --
 
 	cd "$stretto_shim_place" || exit 122
-	"$stretto_shim_shell" -e "$stretto_shim_attempt/script" 2>&1
+	# Redirected in the child, so that what the shim's shell says of a child's death ("Terminated") stays out of the log.
+	(exec "$stretto_shim_shell" -e "$stretto_shim_attempt/script" 2>&1)
 	stretto_shim_code=$?
 	if [ -e "$stretto_shim_attempt/after" ]; then
-		"$stretto_shim_shell" -e "$stretto_shim_attempt/after" 2>&1
+		(exec "$stretto_shim_shell" -e "$stretto_shim_attempt/after" 2>&1)
 	fi
 
 	# The file is there already and large enough: writing in place needs no room on a full disk.
