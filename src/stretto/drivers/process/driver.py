@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 from stretto.core.errors import DriverError, EngineUnavailableError
 from stretto.core.events import Handle, Outcome
@@ -21,15 +21,15 @@ from stretto.core.ports import ArtifactFile, Launch, LogChunk
 from stretto.core.spec import AttemptKey
 from stretto.core.states import Reason
 from stretto.drivers.process.environment import build_environment
-from stretto.drivers.process.folder import Folder, ShimId, find_folders
+from stretto.drivers.process.folder import Folder, find_folders
 from stretto.drivers.process.growth import Growth
-from stretto.drivers.process.host import identify, kill_attempt, map_os_error, signal_attempt, spawn_shim
+from stretto.drivers.process.host import kill_attempt, map_os_error, signal_attempt, spawn_shim
 from stretto.drivers.process.outcome import read_outcome
+from stretto.drivers.process.place import find_place
 from stretto.drivers.process.settings import ProcessSettings
-from stretto.drivers.process.tree import collect, delete_tree, find_place, open_tree
 from stretto.drivers.process.watch import Watch
+from stretto.sources.workspace import collect, open_view, remove_view
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 CHUNK_BYTES: Final = 65_536
@@ -51,15 +51,15 @@ class ProcessDriver:
         self._growth = Growth(settings.log_delay_min_s, settings.log_delay_max_s)
 
     async def prepare(self, launch: Launch) -> None:
-        """Make the attempt's directory, its tree and its files."""
-        await _in_thread(self._prepare, launch)
+        """Make the attempt's directory, its files and its tree."""
+        await self._prepare(launch)
 
     async def start(self, launch: Launch) -> Handle:
         """Start a shim unless one has the attempt already; of two that start at once, the second does nothing."""
         key, folder = launch.key.text, Folder(launch.directory)
         async with self._locks.setdefault(key, asyncio.Lock()):
             if key not in self._watches and not folder.is_started:
-                place = await _in_thread(self._prepare, launch)
+                place = await self._prepare(launch)
                 self._spawn(launch, folder, place)
         return self._handle(key, folder)
 
@@ -95,7 +95,7 @@ class ProcessDriver:
         watch = await self._watch(handle.key, folder)
         if watch is None or watch.is_over:
             return
-        await _in_thread(signal_attempt, handle.key, folder.read_shim(), signal.SIGTERM)
+        await _finish(asyncio.to_thread(signal_attempt, handle.key, watch.pid, signal.SIGTERM))
         await asyncio.wait([watch.over], timeout=grace_s)
         if not watch.is_over:
             folder.mark_killed()
@@ -103,23 +103,22 @@ class ProcessDriver:
 
     async def collect(self, handle: Handle, patterns: Sequence[str], limit_bytes: int) -> Sequence[ArtifactFile]:
         """Return the files of the attempt's tree that match."""
-        return await _in_thread(collect, _folder_of(handle), patterns, limit_bytes)
+        return await collect(_folder_of(handle).view, list(patterns), limit_bytes)
 
     async def remove(self, handle: Handle) -> None:
         """Kill what is left of the attempt and delete its directory."""
         folder = _folder_of(handle)
-        if folder.read_key() is None:
-            return
         watch = await self._watch(handle.key, folder)
         if watch is not None and not watch.is_over:
             folder.mark_killed()
         await self._kill(handle.key, folder, watch)
-        await _in_thread(self._delete, folder)
+        if folder.path.exists():
+            await self._delete(folder)
         self._forget(handle.key)
 
     async def orphans(self) -> Sequence[Handle]:
         """Return every attempt that has a directory."""
-        found = await _in_thread(lambda: list(find_folders(self._settings.attempts)))
+        found = await asyncio.to_thread(lambda: list(find_folders(self._settings.attempts)))
         return [self._handle(key, folder) for key, folder in found]
 
     async def close(self) -> None:
@@ -127,18 +126,12 @@ class ProcessDriver:
         for key in list(self._watches):
             self._forget(key)
 
-    def _prepare(self, launch: Launch) -> Path:
+    async def _prepare(self, launch: Launch) -> Path:
         """Make what the attempt needs before it starts and return its working directory. Idempotent. DriverError."""
-        job, folder = launch.job, Folder(launch.directory)
-        if job.script is None:
-            raise DriverError(f"job {job.name!r} has no script to run", reason=Reason.START_FAILED)
-        try:
-            folder.create(launch.key.text)
-            root = open_tree(folder, launch.tree, mount=self._settings.mount)
-            folder.write_scripts(job.script)
-        except OSError as error:
-            raise map_os_error(error, f"can't make the files of {launch.key.text} in {folder.path}") from error
-        return find_place(root, job.working_directory)
+        folder = Folder(launch.directory)
+        await _finish(asyncio.to_thread(_write, launch, folder))
+        view = await _finish(open_view(launch.tree, folder.view, mount=True, overlay=self._settings.overlay))
+        return find_place(view.path, launch.job.working_directory)
 
     def _spawn(self, launch: Launch, folder: Folder, place: Path) -> None:
         """Start the shim and watch it. Nothing is awaited in between, so that no child is left unwatched."""
@@ -146,7 +139,7 @@ class ProcessDriver:
         environment = build_environment(key, launch.variables, shell, own=os.environ)
         pid = spawn_shim(folder, place, shell, environment)
         self._watches[key] = Watch.child(pid)
-        folder.write_spawned(identify(pid))
+        folder.write_spawned(pid)
 
     async def _watch(self, key: str, folder: Folder) -> Watch | None:
         """Return what watches the attempt's shim; None where there is no shim, or one that is gone and was not ours.
@@ -156,25 +149,28 @@ class ProcessDriver:
         watch = self._watches.get(key)
         if watch is not None and not watch.is_over:
             return watch
-        shim = await self._read_shim(folder)
-        if shim is None or (watch is not None and watch.pid == shim.pid):
+        pid = await self._read_pid(folder)
+        if pid is None or (watch is not None and watch.pid == pid):
             return watch
-        if (adopted := Watch.adopt(shim)) is not None:
+        if (adopted := Watch.adopt(key, pid)) is not None:
             self._watches[key] = adopted
         return adopted
 
-    async def _read_shim(self, folder: Folder) -> ShimId | None:
+    async def _read_pid(self, folder: Folder) -> int | None:
         """Return which shim has the attempt; one that has just made its mark is about to write its pid into it."""
         deadline = asyncio.get_running_loop().time() + self._settings.started_timeout_s
-        while (shim := folder.read_shim()) is None and folder.is_taken:
+        while (pid := folder.read_pid()) is None and folder.is_taken:
             if asyncio.get_running_loop().time() > deadline:
                 return None
             await asyncio.sleep(LOOK_AGAIN_S)
-        return shim
+        return pid
 
     async def _kill(self, key: str, folder: Folder, watch: Watch | None) -> None:
         """Kill all of the attempt's processes and come back when its shim is over."""
-        await _in_thread(kill_attempt, key, folder.read_shim())
+        began_at = folder.time_of("spawned")
+        age_s = None if began_at is None else (datetime.now(UTC) - began_at).total_seconds()
+        shim = folder.read_pid() if watch is None else watch.pid
+        await _finish(asyncio.to_thread(kill_attempt, key, shim, age_s=age_s))
         if watch is not None:
             await asyncio.wait([watch.over], timeout=self._settings.kill_timeout_s)
             if not watch.is_over:
@@ -183,13 +179,13 @@ class ProcessDriver:
                     hint="it hangs in the kernel, on a file system that is gone?",
                 )
 
-    def _delete(self, folder: Folder) -> None:
-        """Delete the attempt's directory. DriverError."""
+    async def _delete(self, folder: Folder) -> None:
+        """Delete the attempt's tree and directory. DriverError."""
         try:
-            delete_tree(folder)
-            folder.delete()
+            await _finish(remove_view(folder.view))
+            await _finish(asyncio.to_thread(folder.delete))
         except OSError as error:
-            raise map_os_error(error, f"can't delete {folder.path}", reason=Reason.TREE_FAILED) from error
+            raise map_os_error(error, f"{folder.path} can't be deleted", reason=Reason.TREE_FAILED) from error
 
     def _handle(self, key: str, folder: Folder) -> Handle:
         return Handle(self.name, key, {"directory": str(folder.path)})
@@ -198,6 +194,17 @@ class ProcessDriver:
         self._locks.pop(key, None)
         if watch := self._watches.pop(key, None):
             watch.close()
+
+
+def _write(launch: Launch, folder: Folder) -> None:
+    """Write the attempt's files. DriverError."""
+    if launch.job.script is None:
+        raise DriverError(f"job {launch.job.name!r} has no script to run", reason=Reason.START_FAILED)
+    try:
+        folder.create(launch.key.text)
+        folder.write_scripts(launch.job.script)
+    except OSError as error:
+        raise map_os_error(error, f"{folder.path}: the attempt's files can't be made") from error
 
 
 def _folder_of(handle: Handle) -> Folder:
@@ -220,11 +227,11 @@ def _read(path: Path, position: int, size: int) -> bytes:
         return b""
 
 
-async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking function in a thread. Being cancelled waits for it: nothing goes on behind the caller's back."""
-    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+async def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` that goes on in a thread. Being cancelled waits for it: nothing goes on behind the caller's back."""
+    task = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(running)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        await asyncio.wait([task])
         raise

@@ -1,11 +1,11 @@
 """The directory of one attempt: which files it holds, who writes them, and what they say.
 
     key        the attempt's key; makes the directory known as ours; first made, last removed      driver
-    tree       the directory the script starts in, where the attempt has no source tree            driver
+    view/      the private tree, as `sources.workspace` keeps it                                   driver
     script     before and main lines                                                               driver
     after      after lines, if any                                                                 driver
-    spawned    pid, start time and boot of the shim that `start` has spawned                       driver
-    started    the same of the one shim that runs the script                                       shim
+    spawned    pid of the shim that `start` has spawned                                            driver
+    started    pid of the one shim that runs the script                                            shim
     log        all output                                                                          script
     exit       blank lines, overwritten with the exit code                                         driver, then shim
     killed     made before the attempt is killed                                                   driver
@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -30,15 +29,6 @@ BLANK_EXIT: Final = b"\n\n\n\n"
 
 SEARCH_DEPTH: Final = 3
 """How far below the attempts' directory `find_folders` looks."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShimId:
-    """Names a shim for ever: its pid, its start in ticks since boot, and the boot."""
-
-    pid: int
-    start_ticks: int
-    boot: str
 
 
 class Folder:
@@ -55,9 +45,9 @@ class Folder:
         return self.path / "log"
 
     @property
-    def tree(self) -> Path:
-        """Where the script of an attempt without source tree starts."""
-        return self.path / "tree"
+    def view(self) -> Path:
+        """Where the private tree is kept."""
+        return self.path / "view"
 
     @property
     def is_started(self) -> bool:
@@ -92,10 +82,10 @@ class Folder:
         draft.write_bytes(text.encode(errors="surrogateescape"))
         draft.replace(self.path / name)
 
-    def write_spawned(self, shim: ShimId) -> None:
+    def write_spawned(self, pid: int) -> None:
         """Tell the next orchestrator which shim was spawned; without room on the disk, the shim's own mark must do."""
         try:
-            self._put("spawned", f"{shim.pid} {shim.start_ticks} {shim.boot}")
+            self._put("spawned", f"{pid}\n")
         except OSError:
             pass
 
@@ -123,14 +113,17 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def read_shim(self) -> ShimId | None:
+    def read_pid(self) -> int | None:
         """Return which shim has taken the attempt, or is about to; None while it has not written that down."""
-        return _read_shim(self.path / "started") if self.is_taken else _read_shim(self.path / "spawned")
+        return self._read_number("started" if self.is_taken else "spawned")
 
     def read_exit_code(self) -> int | None:
         """Return the script's exit code, None where there is none (yet)."""
+        return self._read_number("exit")
+
+    def _read_number(self, name: str) -> int | None:
         try:
-            text = (self.path / "exit").read_text().strip()
+            text = (self.path / name).read_text().strip()
         except FileNotFoundError:
             return None
         return int(text) if text.isdigit() else None
@@ -141,14 +134,6 @@ class Folder:
             return datetime.fromtimestamp((self.path / name).stat().st_mtime, UTC)
         except FileNotFoundError:
             return None
-
-
-def _read_shim(path: Path) -> ShimId | None:
-    try:
-        fields = path.read_text().split()
-    except FileNotFoundError:
-        return None
-    return ShimId(int(fields[0]), int(fields[1]), fields[2]) if len(fields) == 3 else None
 
 
 def _lines(parts: tuple[str, ...]) -> str:

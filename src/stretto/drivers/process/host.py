@@ -8,16 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import DriverError
 from stretto.core.states import Reason
 from stretto.drivers.process.environment import MARK
-from stretto.drivers.process.folder import Folder, ShimId
+from stretto.drivers.process.folder import Folder
 
 SHIM: Final = str(Path(__file__).with_name("shim.sh"))
 
@@ -25,10 +23,6 @@ NULL: Final = "/dev/null"
 SETTABLE_SIGNALS: Final = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-PID_FIELD_SESSION: Final = 3
-PID_FIELD_START: Final = 19
-"""Places in /proc/PID/stat after the command's name: the session is field 6, the start time field 22."""
 
 YOUNG_S: Final = 1.0
 """For so long after its start an attempt's processes have the latest pids: no host gives out all its pids in a second."""
@@ -81,29 +75,16 @@ def spawn_shim(folder: Folder, place: Path, shell: str, environment: Mapping[str
         raise DriverError(f"can't start the script: {error} in a variable", reason=Reason.START_FAILED) from error
 
 
-@cache
-def boot_id() -> str:
-    """Return what names the host's present boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def open_marked(key: str, pid: int) -> int | None:
+    """Return a new pidfd of the process if it bears the attempt's mark, None where it is gone.
 
-
-def identify(pid: int) -> ShimId:
-    """Return the identity of a child that was not reaped yet."""
-    fields = _stat_of(pid)
-    assert fields is not None, f"child {pid} is not in /proc"
-    return ShimId(pid, int(fields[PID_FIELD_START]), boot_id())
-
-
-def open_shim(shim: ShimId) -> int | None:
-    """Return a new pidfd of the shim, alive or not yet reaped; None where it is gone, even if its pid has a new owner."""
-    if shim.boot != boot_id():
-        return None
+    The mark makes sure that the pid has no new owner; only descendants of the shim bear it as well.
+    """
     try:
-        pidfd = os.pidfd_open(shim.pid)
-    except ProcessLookupError:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
         return None
-    fields = _stat_of(shim.pid)  # read after the pidfd was opened, so that it tells whom the pidfd means
-    if fields is not None and int(fields[PID_FIELD_START]) == shim.start_ticks:
+    if _bears(_mark(key), pid):  # read after the pidfd was opened, so that it tells whom the pidfd means
         return pidfd
     os.close(pidfd)
     return None
@@ -120,27 +101,29 @@ def reap(pidfd: int) -> int | None:
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
-def signal_attempt(key: str, shim: ShimId | None, number: signal.Signals) -> None:
-    """Send the signal to every process of the attempt that is there at this moment."""
+def signal_attempt(key: str, shim: int | None, number: signal.Signals) -> None:
+    """Send the signal to every process of the attempt that is there at this moment; `shim` is its living shim's pid."""
+    belongs = _belongs(key, shim)
     for pid in _pids():
-        _send(pid, number, _belongs(key, shim))
+        _send(pid, number, belongs)
 
 
-def kill_attempt(key: str, shim: ShimId | None) -> None:
+def kill_attempt(key: str, shim: int | None, *, age_s: float | None) -> None:
     """Kill every process of the attempt, also those that made sessions or daemons of themselves.
 
     The shim is frozen first and killed last: then it starts nothing more, and its pid, which is the number of the session,
     can't get a new owner meanwhile. A process that both left the session and emptied its environment is not found.
+    `age_s` is for how long the attempt has been there, None where that is not known.
     """
-    frozen = open_shim(shim) if shim is not None else None
-    mine = _belongs(key, shim if frozen is not None else None)
+    frozen = open_marked(key, shim) if shim is not None else None
+    belongs = _belongs(key, shim if frozen is not None else None)
+    is_young = age_s is not None and 0 <= age_s < YOUNG_S
     try:
         if frozen is not None:
             _signal(frozen, signal.SIGSTOP)
         for _ in range(KILL_ROUNDS):
-            pids = _pids() if shim is None else _pids_since(shim)
-            found = [pid for pid in pids if _send(pid, signal.SIGKILL, mine)]
-            if not found:
+            pids = _pids() if shim is None else _pids_besides(shim, is_young=is_young)
+            if not [pid for pid in pids if _send(pid, signal.SIGKILL, belongs)]:
                 break
         if frozen is not None:
             _signal(frozen, signal.SIGKILL)
@@ -149,24 +132,35 @@ def kill_attempt(key: str, shim: ShimId | None) -> None:
             os.close(frozen)
 
 
-def _belongs(key: str, shim: ShimId | None) -> Callable[[int], bool]:
-    """Return what tells of a pid whether it is one of the attempt's; `shim` None where that is gone, and so its session."""
-    mark = f"{MARK}={key}\0".encode(errors="surrogateescape")
-    session = None if shim is None else str(shim.pid)
+def _mark(key: str) -> bytes:
+    return f"\0{MARK}={key}\0".encode(errors="surrogateescape")
+
+
+def _bears(mark: bytes, pid: int) -> bool:
+    """Say whether the process was started with this mark in its environment."""
+    try:
+        return mark in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # gone, or of another user
+        return False
+
+
+def _belongs(key: str, session: int | None) -> Callable[[int], bool]:
+    """Return what tells of a pid whether it is one of the attempt's; `session` is its session's number while that is its own."""
+    mark = _mark(key)
 
     def belongs(pid: int) -> bool:
-        try:
-            environment = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:  # gone, or of another user
-            environment = b""
-        if b"\0" + mark in environment:
-            return True
-        if session is None:
-            return False
-        fields = _stat_of(pid)
-        return fields is not None and fields[PID_FIELD_SESSION] == session and fields[0] != "Z"
+        return _bears(mark, pid) or (session is not None and _session_of(pid) == session)
 
     return belongs
+
+
+def _session_of(pid: int) -> int | None:
+    """Return the session of a living process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == b"Z" else int(fields[3])
 
 
 def _send(pid: int, number: signal.Signals, belongs: Callable[[int], bool]) -> bool:
@@ -196,24 +190,12 @@ def _pids() -> list[int]:
         return [int(entry.name) for entry in entries if entry.name.isdigit()]
 
 
-def _pids_since(shim: ShimId) -> list[int]:
-    """Return the pids that the shim's descendants may have, the shim's own not among them.
-
-    Shortly after its start that is the few that were given out since, which makes the end of a short job cheap.
-    """
-    first, pids = shim.pid, [pid for pid in _pids() if pid != shim.pid]
-    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - shim.start_ticks / os.sysconf("SC_CLK_TCK")
-    if shim.boot != boot_id() or age_s > YOUNG_S:
+def _pids_besides(shim: int, *, is_young: bool) -> list[int]:
+    """Return the pids that the shim's descendants may have: the few given out since, if it `is_young`, or else all others."""
+    pids = [pid for pid in _pids() if pid != shim]
+    if not is_young:
         return pids
     latest = int(Path("/proc/loadavg").read_text().split()[4])
-    if latest >= first:
-        return [pid for pid in pids if first < pid <= latest]
-    return [pid for pid in pids if pid > first or pid <= latest]
-
-
-def _stat_of(pid: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat from the state on, None where there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].decode().split()
-    except OSError:
-        return None
+    if latest >= shim:
+        return [pid for pid in pids if shim < pid <= latest]
+    return [pid for pid in pids if pid > shim or pid <= latest]

@@ -17,7 +17,7 @@ class ProcessSettings:
     shell: str = "/bin/sh"
     """The shell that runs the shim and the scripts: a path, of a POSIX shell. `/bin/sh`, because every Linux has it."""
 
-    mount: bool = True
+    overlay: bool = True
     """Whether a private tree may be an overlay mount. Yes, because that costs the same for any size of tree; where the system
     refuses one, the tree is copied all the same."""
 

@@ -17,14 +17,9 @@
 
 	stretto_shim_attempt=$1 stretto_shim_place=$2 stretto_shim_shell=$3
 
-	# The 22nd field of stat is the start time in ticks since boot (proc(5)); with the boot it tells a pid from its next owner.
-	read -r stretto_shim_stat <"/proc/$$/stat"
-	read -r stretto_shim_boot </proc/sys/kernel/random/boot_id
-	set -- ${stretto_shim_stat##*) }
-
 	# Whoever makes this file runs the script, and nobody else ever does.
 	set -C
-	if ! echo "$$ ${20} $stretto_shim_boot" >"$stretto_shim_attempt/started"; then
+	if ! echo "$$" >"$stretto_shim_attempt/started"; then
 		[ -e "$stretto_shim_attempt/started" ] && exit 120
 		exit 121
 	fi

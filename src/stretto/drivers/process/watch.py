@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from stretto.drivers.process.folder import ShimId
-from stretto.drivers.process.host import open_shim, reap
+from stretto.drivers.process.host import open_marked, reap
 
 
 class Watch:
@@ -28,10 +27,10 @@ class Watch:
         return cls(pid, os.pidfd_open(pid))
 
     @classmethod
-    def adopt(cls, shim: ShimId) -> Watch | None:
-        """Watch a shim that was started before; None where it is gone."""
-        pidfd = open_shim(shim)
-        return None if pidfd is None else cls(shim.pid, pidfd)
+    def adopt(cls, key: str, pid: int) -> Watch | None:
+        """Watch the shim of the attempt `key` that was started before; None where it is gone."""
+        pidfd = open_marked(key, pid)
+        return None if pidfd is None else cls(pid, pidfd)
 
     @property
     def is_over(self) -> bool:
