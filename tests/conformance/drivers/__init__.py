@@ -2,8 +2,10 @@
 
 from tests.conformance.drivers.fake import FakeHarness
 from tests.conformance.drivers.harness import Harness
+from tests.conformance.drivers.process import ProcessHarness
 
 HARNESSES: dict[str, type[Harness]] = {
     "fake": FakeHarness,
+    "process": ProcessHarness,
 }
 """Every driver that is under test, by name."""
