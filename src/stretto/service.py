@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import posixpath
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from stretto.core.errors import FenceLostError, InputError, NotFoundError, RunBusyError
+from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
 from stretto.core.ports import ArtifactStore, Claim, Clock, Driver, LogStore, NewRun, RunFilter, RunRow, Store
 from stretto.core.run import Run
@@ -17,20 +19,29 @@ from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL
 from stretto.definitions import choose, compile_pipeline, load, locate
 from stretto.definitions.locate import DIRECTORY, ROOT_FILES
+from stretto.drivers.registry import DRIVERS
 from stretto.engine.attempt import Places
 from stretto.engine.conductor import CANCEL, Conductor, Parts
 from stretto.engine.leases import hold
-from stretto.engine.recovery import replay, sweep
+from stretto.engine.recovery import reap, replay, sweep
 from stretto.engine.slots import Slots
 from stretto.reports.build import build
 from stretto.reports.model import Report
 from stretto.settings import Settings
+from stretto.sources.address import parse
+from stretto.sources.garbage import gc as gc_sources
 from stretto.sources.git import Repositories
 from stretto.sources.resolution import ResolvedSource
 from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher
 
 __all__ = ["LogRequest", "RunRequest", "Service", "ServiceParts", "StoredArtifact", "Swept", "Watcher"]
 
+log = logging.getLogger(__name__)
+
+PAGE = 500
+"""How many runs `gc` reads at once."""
+KEEP_TREES = timedelta(hours=1)
+"""A checkout used less than this ago is kept whatever the limit: making it again right away is slow."""
 LOOK_AGAIN_S = 2.0
 """How long `watch` waits for a change before it looks all the same."""
 
@@ -55,6 +66,7 @@ class Service:
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
         self._checkouts: dict[str, asyncio.Task[Path]] = {}
+        self._conducting: set[str] = set()
 
     # ------------------------------------------------------------------------------------------------------ asking
 
@@ -79,6 +91,7 @@ class Service:
         row = await parts.store.find_run(run)
         async with hold(parts.store, parts.owner) as lease:
             claim = await parts.store.claim(row.id, parts.owner)
+            self._conducting.add(row.id)
             try:
                 stored = await parts.store.load(row.id)
                 state = replay(row.id, stored.spec, stored.events)
@@ -91,6 +104,7 @@ class Service:
                     )
                     await conductor.conduct()
             finally:
+                self._conducting.discard(row.id)
                 await self._release(claim)
         return await self.report(row.id)
 
@@ -107,7 +121,7 @@ class Service:
         await store.ask(row.id, CANCEL, {"job": job, "by": by, "force": force})
         try:
             if row.id not in self._conducting:
-                await self.conduct(row.id)
+                await self.conduct(row.id)  # nobody may be there to do it
         except RunBusyError:
             pass  # its owner takes the request from the store
         return await store.find_run(row.id)
@@ -167,22 +181,18 @@ class Service:
             before = page[-1].number
             unfinished += [row for row in page if row.ended_at is None]
             old += [row for row in page if row.ended_at is not None and row.ended_at < now - timedelta(days=keep_days)]
-        live = {row.id for row in unfinished}
-        attempts = 0
-        for name in DRIVERS:
-            try:
-                attempts += await reap(parts.driver(name), _absent_from(live), dry_run=dry_run)
-            except DriverError as error:
-                log.info("driver not looked at", extra={"driver": name, "error": error.message})
+        attempts = await self._reap(dry_run)
         if dry_run:
             return Swept(runs=len(old), attempts=attempts)
-        freed = 0
         await parts.store.delete_runs([row.id for row in old])
+        freed = 0
         for row in old:
             freed += await parts.logs.delete(row.id) + await parts.artifacts.delete(row.id)
-        in_use = {await self._checkout_of(row) for row in unfinished}
         freed += await gc_sources(
-            parts.settings.home, keep_newer_than=now - KEEP_TREES, max_bytes=max_bytes, in_use=in_use - {None}
+            parts.settings.home,
+            keep_newer_than=now - KEEP_TREES,
+            max_bytes=max_bytes,
+            in_use={self._checkout_of(row) for row in unfinished if row.repository and row.commit},
         )
         return Swept(runs=len(old), attempts=attempts, freed_bytes=freed)
 
@@ -221,7 +231,7 @@ class Service:
             working_tree=request.working_tree,
             cwd=request.directory,
         )
-        folder = os.path.dirname(request.file or "")
+        folder = posixpath.dirname(request.file or "")
         listing = await repositories.list_files(source, folder)
         if request.file is None and not set(ROOT_FILES) & set(listing):
             listing += await repositories.list_files(source, DIRECTORY)
@@ -250,6 +260,27 @@ class Service:
         if source is not None and (begun := self._checkouts.pop(source.commit, None)) is not None:
             return await begun
         return await self._parts.repositories.checkout(run)
+
+    async def _reap(self, dry_run: bool) -> int:
+        """Remove what drivers have of runs that are over or unknown; a driver whose back-end is away is passed over."""
+        count = 0
+
+        async def is_over(run_id: str) -> bool:
+            try:
+                return (await self._parts.store.find_run(run_id)).status in FINAL
+            except NotFoundError:
+                return True  # a run is stored before anything of it is started
+
+        for name in DRIVERS:
+            try:
+                count += await reap(self._parts.driver(name), is_over, dry_run=dry_run)
+            except DriverError as error:
+                log.info("driver passed over", extra={"driver": name, "error": error.message})
+        return count
+
+    def _checkout_of(self, row: RunRow) -> Path:
+        address = parse(row.repository or "", Path("/"))
+        return self._parts.repositories.checkouts.path(address, row.commit or "")
 
     async def _release(self, claim: Claim) -> None:
         try:

@@ -67,7 +67,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What `gc` did (or, in a dry run, would do)."""
+    """What `gc` did or, in a dry run, would do: there `freed_bytes` is 0, as nothing was."""
 
     runs: int = 0
     attempts: int = 0
@@ -110,5 +110,5 @@ class Waist(Protocol):
     async def artifacts(self, run: str, *, job: str | None = None) -> list[StoredArtifact]:
         """Return what the run's jobs left."""
 
-    async def gc(self, *, keep_days: float, max_bytes: int | None, dry_run: bool = False) -> Swept:
+    async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
         """Delete final runs, trees and mirrors that are old or too many, and whatever no live run owns."""

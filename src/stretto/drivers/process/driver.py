@@ -43,6 +43,7 @@ class ProcessDriver:
     """Attempts as processes of the user that the orchestrator runs as."""
 
     name = "process"
+    prepares = False
 
     def __init__(self, settings: ProcessSettings) -> None:
         self._settings = settings
