@@ -39,20 +39,25 @@ def make(name: str, address: str) -> str:
     api = Engine(address)
     try:
         if not api.has_image(tag):
-            with tempfile.TemporaryDirectory(prefix="stretto-image-") as directory:
-                tree = Path(directory, "tree")
-                for package in _fetch(packages, Path(directory)):
-                    _run("dpkg-deb", "--extract", str(package), str(tree), timeout_s=UNPACK_TIMEOUT_S)
-                _furnish(tree)
-                repository, _, version = tag.partition(":")
-                api.call("POST", "/images/create", pack(tree), fromSrc="-", repo=repository, tag=version)
+            repository, _, version = tag.partition(":")
+            api.call("POST", "/images/create", build(packages), fromSrc="-", repo=repository, tag=version)
+            if not api.has_image(tag):  # an import that fails half-way still answers 200
+                raise ImageError(f"the engine took {tag} but does not list it")
     except EngineError as error:
         raise ImageError(str(error)) from error
     finally:
         api.close()
-    if not api.has_image(tag):  # an import that fails half-way still answers 200
-        raise ImageError(f"the engine took {tag} but does not list it")
     return tag
+
+
+def build(packages: tuple[str, ...]) -> bytes:
+    """Return a root file system with `packages`, and what they depend on, as a tar."""
+    with tempfile.TemporaryDirectory(prefix="stretto-image-") as directory:
+        tree = Path(directory, "tree")
+        for package in _fetch(packages, Path(directory)):
+            _run("dpkg-deb", "--extract", str(package), str(tree), timeout_s=UNPACK_TIMEOUT_S)
+        _furnish(tree)
+        return pack(tree)
 
 
 def pack(tree: Path) -> bytes:
@@ -115,7 +120,9 @@ def _run(*command: str, timeout_s: float) -> str:
             command, capture_output=True, text=True, timeout=timeout_s, check=True, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError as error:
-        raise ImageError(f"{command[0]} is missing: images are made from Debian packages on Debian or Ubuntu") from error
+        raise ImageError(
+            f"{command[0]} is missing: images are made from Debian packages on Debian or Ubuntu"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise ImageError(f"{command[0]} took more than {timeout_s:.0f} s") from error
     except subprocess.CalledProcessError as error:

@@ -84,7 +84,9 @@ class Docker:
         if os.geteuid() != 0:
             raise ServiceError("no Docker engine answers and starting one needs root: sudo scripts/services up docker")
         if self.find_pid() is not None:
-            raise ServiceError(f"our dockerd runs but does not answer: scripts/services down; its log ends\n{self.tail()}")
+            raise ServiceError(
+                f"our dockerd runs but does not answer: scripts/services down; its log ends\n{self.tail()}"
+            )
         install("dockerd", self.packages)
         self.stop()  # what a crash may have left
         self.run.mkdir(parents=True)
