@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 60.0
 """How long the loop sleeps at most: a wall clock that jumped (a laptop that slept) must not hide a time limit for longer."""
+PATIENCE_S = 0.05
+"""How long a fact that nothing waits for may wait to be written together with others."""
 CANCEL = "cancel"
 """The kind of request that `_listen` knows."""
 CHANGE_TIMEOUT_S = 2.0
@@ -69,6 +71,7 @@ class Conductor:
         self._settled: list[int] = []
         self._seen_requests: set[int] = set()
         self._wake = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._grace_s = parts.places.grace_s
         self._slots_held = 0
         self._attendants: dict[str, Attendant] = {}
@@ -90,6 +93,8 @@ class Conductor:
             raise errors.exceptions[0] from None
         finally:
             self._hold(-self._slots_held)
+            if self._patience is not None:
+                self._patience.cancel()
             if self._checkout is not None:
                 self._checkout.cancel()
         return self.run
@@ -102,8 +107,6 @@ class Conductor:
             await self._step(group)
             if self.run.is_over:
                 return
-            if self._inbox:
-                continue
             await self._sleep()
 
     async def _sleep(self) -> None:
@@ -161,7 +164,15 @@ class Conductor:
                 group.create_task(self._discard(self.run.job(event.job)), name=f"discard {event.job}")
 
     def _post(self, event: ev.Event) -> None:
+        """Take in a fact. That an attempt started may wait for company: it is found again by its key without a handle."""
         self._inbox.append(event)
+        if type(event) is not ev.AttemptStarted:
+            self._wake.set()
+        elif self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._patience = None
         self._wake.set()
 
     # ----------------------------------------------------------------------------------------------------- attempts
