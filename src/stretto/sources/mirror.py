@@ -30,6 +30,14 @@ KEPT_REFS: Final = "refs/stretto/"
 """Commits that no branch or tag holds, such as those of a working tree, are kept from git's own collection by these."""
 
 
+_UNKNOWN_COMMIT: Final = ("not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref")
+"""What git's upload-pack and fetch say of a commit that the other side does not have."""
+
+
+class UnknownCommitError(SourceError):
+    """The repository was reached, and has no such commit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mirrors:
     """The mirrors in `directory`. Any number of tasks and processes at once."""
@@ -97,8 +105,10 @@ class Mirrors:
         return check.code == 0
 
     def _discard(self, address: Address) -> None:
+        """Leave nothing of the mirror; its lock must be held."""
         remove_tree(self.path(address))
-        mark(self.path(address)).unlink(missing_ok=True)
+        for file in (mark(self.path(address)), self._lock(address)):
+            file.unlink(missing_ok=True)
 
     def _lock(self, address: Address) -> Path:
         return self.directory / f"{address.slug}.lock"
@@ -127,6 +137,8 @@ class Mirrors:
         """Fetch; a mirror found broken on the way is made anew."""
         try:
             await self._fetch(address, commit)
+        except UnknownCommitError:
+            raise
         except SourceError:
             if await self.is_sound(address):
                 raise
@@ -154,6 +166,8 @@ class Mirrors:
             environment=address.environment(),
             timeout_s=self.fetch_timeout_s,
         )
+        if done.code != 0 and any(text in done.error for text in _UNKNOWN_COMMIT):
+            raise UnknownCommitError(f"{address.repository} has no commit {refs[-1].rpartition('/')[2]}")
         if done.code != 0:
             raise failure(f"{address.repository} can't be fetched", done)
 

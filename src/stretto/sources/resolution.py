@@ -109,7 +109,7 @@ async def resolve_remote(address: Address, branch: str | None, commit: str | Non
         if commit is None:
             mirror = await mirrors.ensure(address, tip)
         elif whole is not None:
-            mirror = await _ensure_commit(mirrors, address, whole)
+            mirror = await mirrors.ensure(address, whole)
         else:
             mirror = await mirrors.refresh(address)
         found = await _read_commit(mirror, commit or tip, address)
@@ -124,15 +124,6 @@ async def resolve_remote(address: Address, branch: str | None, commit: str | Non
         is_branch, name = False, None
     spec = _fill(spec, found, branch=name if is_branch else None, tag=None if is_branch else name)
     return ResolvedSource(spec, address, mirror)
-
-
-async def _ensure_commit(mirrors: Mirrors, address: Address, commit: str) -> Path:
-    try:
-        return await mirrors.ensure(address, commit)
-    except SourceError as error:
-        if "not our ref" in error.message or "couldn't find remote ref" in error.message:
-            raise _no_commit(commit, address.repository) from error
-        raise
 
 
 async def _list_remote(address: Address, branch: str | None) -> dict[str, str]:
