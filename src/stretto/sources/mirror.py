@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from typing import Final
 from stretto.core.errors import SourceError
 from stretto.sources.address import Address
 from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, failure, git, run
+from stretto.sources.disk import kept_on_disk
 from stretto.sources.lock import locked
 from stretto.sources.removal import remove_tree
 from stretto.sources.usage import mark, mark_used
@@ -65,7 +68,7 @@ class Mirrors:
         if await self.has(address, commit):
             return self.path(address)
         mirror = self.path(address)
-        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+        async with self._locked(address):
             made = not mirror.is_dir()
             if made:
                 await self._make(address)
@@ -81,7 +84,7 @@ class Mirrors:
 
     async def refresh(self, address: Address) -> Path:
         """Return the mirror with all branches and tags as they are now; one that this call made is gone if it fails."""
-        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+        async with self._locked(address):
             if mark_used(self.path(address)):
                 await self._update(address, None)
             else:
@@ -90,12 +93,12 @@ class Mirrors:
 
     async def discard(self, address: Address) -> None:
         """Delete the mirror."""
-        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+        async with self._locked(address):
             await asyncio.to_thread(self._discard, address)
 
     async def renew(self, address: Address) -> Path:
         """Make the mirror anew; the old one is replaced only when the new one is whole."""
-        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+        async with self._locked(address):
             await self._make(address)
         return self.path(address)
 
@@ -103,6 +106,12 @@ class Mirrors:
         """Say whether every object that the mirror needs is there. Takes as long as the history."""
         check = await run("--git-dir", self.path(address), "fsck", "--connectivity-only", "--no-dangling")
         return check.code == 0
+
+    @asynccontextmanager
+    async def _locked(self, address: Address) -> AsyncIterator[None]:
+        with kept_on_disk(self.directory):
+            async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+                yield
 
     def _discard(self, address: Address) -> None:
         """Leave nothing of the mirror; its lock must be held."""

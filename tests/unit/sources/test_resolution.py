@@ -134,6 +134,26 @@ async def test_resolve_refuses_what_is_no_repository(repositories: Repositories,
     assert all_paths(home) == []
 
 
+async def test_resolve_tells_an_unborn_head_from_an_empty_repository(
+    repositories: Repositories, repository: Repository
+) -> None:
+    """Where HEAD has no commit but other branches do, those can be named, and so can their commits."""
+    commit = repository.git("rev-parse", "HEAD")
+    repository.git("symbolic-ref", "HEAD", "refs/heads/unborn")
+    with pytest.raises(SourceError, match="HEAD is a branch without a commit"):
+        await repositories.resolve(repository.path, cwd=repository.path)
+    assert (await repositories.resolve(repository.path, branch="main", cwd=repository.path)).spec.commit == commit
+    assert (await repositories.resolve(repository.path, commit=commit, cwd=repository.path)).spec.commit == commit
+
+
+async def test_resolve_refuses_a_path_that_cannot_go_on_record(repositories: Repositories, tmp_path: Path) -> None:
+    """A line break in the path of a repository is refused before git could be misread."""
+    path = tmp_path / "two\nlines"
+    make_repository(path).commit("One")
+    with pytest.raises(SourceError, match="can't be shown"):
+        await repositories.resolve(None, cwd=path)
+
+
 async def test_resolve_is_not_led_astray_by_a_hook(
     repositories: Repositories, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
