@@ -94,6 +94,8 @@ def _local(path: Path, cwd: Path) -> Address:
         whole = (cwd / path.expanduser()).resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise SourceError(f"{str(path)!r} is no usable path: {error}") from error
+    if not str(whole).isprintable():  # line breaks, and bytes that are no UTF-8, can't go on record
+        raise SourceError(f"{str(whole)!r} has characters that can't be shown", hint="rename the directory")
     return Address(str(whole), whole)
 
 

@@ -17,6 +17,7 @@ from typing import Final
 from stretto.core.errors import SourceError
 from stretto.sources.address import Address
 from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, git
+from stretto.sources.disk import kept_on_disk
 from stretto.sources.lock import locked
 from stretto.sources.mirror import Mirrors
 from stretto.sources.removal import remove_tree
@@ -24,6 +25,10 @@ from stretto.sources.usage import mark_used
 
 CHECKOUT_TIMEOUT_S: Final = LOCAL_TIMEOUT_S * 5
 """Filters of the repository (large files) may go to the network."""
+
+
+LOCK_TIMEOUT_S: Final = NETWORK_TIMEOUT_S
+"""For another process that makes a checkout of the same repository, submodules included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +51,23 @@ class Checkouts:
         if mark_used(path):
             return path
         mirror = await self.mirrors.ensure(address, commit)
-        async with locked(path.parent / ".lock", timeout_s=CHECKOUT_TIMEOUT_S):
-            if mark_used(path):
-                return path
-            await asyncio.to_thread(_clear, path)
-            try:
-                await self._make(address, commit, mirror)
-            except SourceError:
-                if await self.mirrors.is_sound(address):
-                    raise
-                await self.mirrors.renew(address)
-                await self._make(address, commit, await self.mirrors.ensure(address, commit))
-            mark_used(path)
+        with kept_on_disk(self.directory):
+            async with locked(path.parent / ".lock", timeout_s=LOCK_TIMEOUT_S):
+                return await self._ensure_locked(address, commit, mirror)
+
+    async def _ensure_locked(self, address: Address, commit: str, mirror: Path) -> Path:
+        path = self.path(address, commit)
+        if mark_used(path):
+            return path
+        await asyncio.to_thread(_clear, path)
+        try:
+            await self._make(address, commit, mirror)
+        except SourceError:
+            if await self.mirrors.is_sound(address):
+                raise
+            await self.mirrors.renew(address)
+            await self._make(address, commit, await self.mirrors.ensure(address, commit))
+        mark_used(path)
         return path
 
     async def _make(self, address: Address, commit: str, mirror: Path) -> None:

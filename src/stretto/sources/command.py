@@ -7,6 +7,7 @@ The user's own credentials, ssh configuration and agent serve as they are; what 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stretto.core.errors import SourceError
+from stretto.core.errors import DiskFullError, SourceError, StrettoError
+from stretto.sources.disk import FULL_HINT
 
 LOCAL_TIMEOUT_S: Final = 120.0
 """For a call that stays on this host; a checkout of a very large tree takes seconds."""
@@ -50,7 +52,6 @@ _HINTS: Final = (
     ("Permission denied (publickey", "add your key to the ssh agent, or check that it may read the repository"),
     ("Host key verification failed", "connect once with ssh by hand to accept the host's key"),
     ("Could not resolve host", "check the URL and the network"),
-    ("No space left on device", "free some disk space, for example with: stretto gc"),
 )
 
 
@@ -106,15 +107,20 @@ async def git(
     timeout_s: float = LOCAL_TIMEOUT_S,
     about: str,
 ) -> bytes:
-    """Run git and return what it printed; SourceError, opening with `about`, if it failed."""
+    """Run git and return what it printed; an error that opens with `about` if it failed."""
     done = await run(*arguments, cwd=cwd, environment=environment, stdin=stdin, timeout_s=timeout_s)
     if done.code != 0:
         raise failure(about, done)
     return done.out
 
 
-def failure(about: str, done: Completed) -> SourceError:
-    """Return the error for a git process that failed, with a hint where the cause is a well-known one."""
+def failure(about: str, done: Completed) -> StrettoError:
+    """Return the error for a git process that failed, with a hint where the cause is a well-known one.
+
+    DiskFullError where there was no room; SourceError else.
+    """
+    if os.strerror(errno.ENOSPC) in done.error:
+        return DiskFullError(f"{about}: {done.error}", hint=FULL_HINT)
     hint = next((hint for text, hint in _HINTS if text in done.error), None)
     return SourceError(f"{about}: {done.error or f'git ended with exit code {done.code}'}", hint=hint)
 

@@ -96,7 +96,9 @@ class Repositories:
         """Return a shared read-only checkout, made on first use, from the mirror alone if that has the commit."""
         if isinstance(source, ResolvedSource):
             return await self.checkouts.ensure(source.address, source.spec.commit)
-        return await self.checkouts.ensure(parse(source.repository, Path("/")), source.commit)
+        local = source.repository.startswith("/")
+        address = parse(Path(source.repository) if local else source.repository, Path("/"))
+        return await self.checkouts.ensure(address, source.commit)
 
     async def _list(self, source: ResolvedSource, path: str, about: str) -> dict[str, tuple[str, str, str, int]]:
         """Return mode, kind, hash and size of what is at `path` (a directory's content if it ends with a slash)."""

@@ -24,26 +24,30 @@ class LockTimeoutError(StrettoError):
 
 @asynccontextmanager
 async def locked(path: Path, *, timeout_s: float) -> AsyncIterator[None]:
-    """Hold the lock file `path` (made if missing, never deleted); LockTimeoutError after `timeout_s`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Hold the lock file `path` (made if missing); LockTimeoutError after `timeout_s`. Its holder may delete the file."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while (descriptor := _try(path)) is None:
+        if asyncio.get_running_loop().time() >= deadline:
+            raise LockTimeoutError(
+                f"{path}: another process has held this lock for {timeout_s:.0f} s",
+                hint=f"wait for it, or find it with: fuser {path}",
+            )
+        await asyncio.sleep(_POLL_S)
     try:
-        await _acquire(descriptor, path, timeout_s)
         yield
     finally:
         os.close(descriptor)
 
 
-async def _acquire(descriptor: int, path: Path, timeout_s: float) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if asyncio.get_running_loop().time() >= deadline:
-                raise LockTimeoutError(
-                    f"{path}: another process has held this lock for {timeout_s:.0f} s",
-                    hint=f"wait for it, or find it with: fuser {path}",
-                ) from None
-        await asyncio.sleep(_POLL_S)
+def _try(path: Path) -> int | None:
+    """Return the descriptor that holds the lock; None if somebody else has it, or had it and deleted the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from typing import Final
 from stretto.core.errors import SourceError
 from stretto.sources.address import Address
 from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, failure, git, run
+from stretto.sources.disk import kept_on_disk
 from stretto.sources.lock import locked
 from stretto.sources.removal import remove_tree
 from stretto.sources.usage import mark, mark_used
@@ -28,6 +31,14 @@ MAX_PACKS: Final = 50
 
 KEPT_REFS: Final = "refs/stretto/"
 """Commits that no branch or tag holds, such as those of a working tree, are kept from git's own collection by these."""
+
+
+_UNKNOWN_COMMIT: Final = ("not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref")
+"""What git's upload-pack and fetch say of a commit that the other side does not have."""
+
+
+class UnknownCommitError(SourceError):
+    """The repository was reached, and has no such commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class Mirrors:
         if await self.has(address, commit):
             return self.path(address)
         mirror = self.path(address)
-        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+        async with self._locked(address):
             made = not mirror.is_dir()
             if made:
                 await self._make(address)
@@ -73,7 +84,7 @@ class Mirrors:
 
     async def refresh(self, address: Address) -> Path:
         """Return the mirror with all branches and tags as they are now; one that this call made is gone if it fails."""
-        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+        async with self._locked(address):
             if mark_used(self.path(address)):
                 await self._update(address, None)
             else:
@@ -82,12 +93,12 @@ class Mirrors:
 
     async def discard(self, address: Address) -> None:
         """Delete the mirror."""
-        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+        async with self._locked(address):
             await asyncio.to_thread(self._discard, address)
 
     async def renew(self, address: Address) -> Path:
         """Make the mirror anew; the old one is replaced only when the new one is whole."""
-        async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+        async with self._locked(address):
             await self._make(address)
         return self.path(address)
 
@@ -96,9 +107,17 @@ class Mirrors:
         check = await run("--git-dir", self.path(address), "fsck", "--connectivity-only", "--no-dangling")
         return check.code == 0
 
+    @asynccontextmanager
+    async def _locked(self, address: Address) -> AsyncIterator[None]:
+        with kept_on_disk(self.directory):
+            async with locked(self._lock(address), timeout_s=self.lock_timeout_s):
+                yield
+
     def _discard(self, address: Address) -> None:
+        """Leave nothing of the mirror; its lock must be held."""
         remove_tree(self.path(address))
-        mark(self.path(address)).unlink(missing_ok=True)
+        for file in (mark(self.path(address)), self._lock(address)):
+            file.unlink(missing_ok=True)
 
     def _lock(self, address: Address) -> Path:
         return self.directory / f"{address.slug}.lock"
@@ -127,6 +146,8 @@ class Mirrors:
         """Fetch; a mirror found broken on the way is made anew."""
         try:
             await self._fetch(address, commit)
+        except UnknownCommitError:
+            raise
         except SourceError:
             if await self.is_sound(address):
                 raise
@@ -154,6 +175,8 @@ class Mirrors:
             environment=address.environment(),
             timeout_s=self.fetch_timeout_s,
         )
+        if done.code != 0 and any(text in done.error for text in _UNKNOWN_COMMIT):
+            raise UnknownCommitError(f"{address.repository} has no commit {refs[-1].rpartition('/')[2]}")
         if done.code != 0:
             raise failure(f"{address.repository} can't be fetched", done)
 

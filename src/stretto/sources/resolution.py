@@ -72,14 +72,15 @@ async def resolve_local(address: Address, branch: str | None, commit: str | None
             raise SourceError(f"{path} is not in a git repository", hint="run it inside one, or give its path or URL")
         raise failure(f"{path} can't be read", layout)
     git_directory = Path(lines[0])
-    if head is None and as_branch is None and as_tag is None and (branch is None or not await _has_refs(git_directory)):
+    if head is None and not await _has_refs(git_directory):
         raise SourceError(f"{git_directory} has no commit yet", hint="commit something first")
-    home = _home_of(git_directory)
+    home = _home_of(git_directory.resolve())
     whole = replace(address, repository=str(home), path=home)
     top = (path / lines[2]).resolve() if lines[1] == "true" else None
     spec = SourceSpec(str(home), "")
     if branch is None and commit is None:
-        assert head is not None
+        if head is None:
+            raise SourceError(f"{git_directory}: HEAD is a branch without a commit", hint="name another one with -b")
         on = lines[-1].removeprefix(BRANCHES) if lines[-1].startswith(BRANCHES) else None
         return ResolvedSource(_fill(spec, head, branch=on), whole, git_directory, top)
     tip = as_branch or as_tag
@@ -109,7 +110,7 @@ async def resolve_remote(address: Address, branch: str | None, commit: str | Non
         if commit is None:
             mirror = await mirrors.ensure(address, tip)
         elif whole is not None:
-            mirror = await _ensure_commit(mirrors, address, whole)
+            mirror = await mirrors.ensure(address, whole)
         else:
             mirror = await mirrors.refresh(address)
         found = await _read_commit(mirror, commit or tip, address)
@@ -124,15 +125,6 @@ async def resolve_remote(address: Address, branch: str | None, commit: str | Non
         is_branch, name = False, None
     spec = _fill(spec, found, branch=name if is_branch else None, tag=None if is_branch else name)
     return ResolvedSource(spec, address, mirror)
-
-
-async def _ensure_commit(mirrors: Mirrors, address: Address, commit: str) -> Path:
-    try:
-        return await mirrors.ensure(address, commit)
-    except SourceError as error:
-        if "not our ref" in error.message or "couldn't find remote ref" in error.message:
-            raise _no_commit(commit, address.repository) from error
-        raise
 
 
 async def _list_remote(address: Address, branch: str | None) -> dict[str, str]:

@@ -6,9 +6,9 @@ A view is found again after a crash by `view.json` in its directory. Nothing don
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -17,6 +17,7 @@ from stretto.core.errors import DriverError
 from stretto.core.ports import ArtifactFile, Tree
 from stretto.core.states import Reason
 from stretto.sources.collect import collect_files, compile_patterns
+from stretto.sources.disk import FULL
 from stretto.sources.layering import copy_layers, link_layers
 from stretto.sources.mount import fits, is_mounted, mount_overlay, overlay_options, unmount
 from stretto.sources.removal import remove_tree
@@ -84,7 +85,7 @@ async def remove_view(directory: Path) -> None:
     await asyncio.to_thread(remove_tree, directory)
 
 
-async def collect(directory: Path, patterns: tuple[str, ...] | list[str], limit_bytes: int) -> list[ArtifactFile]:
+async def collect(directory: Path, patterns: Sequence[str], limit_bytes: int) -> list[ArtifactFile]:
     """Return what was created or changed in the view and matches one of `patterns`, sorted by path.
 
     Patterns are globs relative to the tree; a directory means all beneath it. What is no file, and links out of the tree,
@@ -108,7 +109,7 @@ def _open(lowers: tuple[Path, ...], directory: Path, mount: bool, overlay: bool)
         if view.kind == "overlay" and mount and not is_mounted(view.path):
             mount_overlay(view.overlay_options or "", view.path)
     except OSError as error:
-        reason = Reason.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.TREE_FAILED
+        reason = Reason.DISK_FULL if error.errno in FULL else Reason.TREE_FAILED
         raise DriverError(f"{directory}: the tree can't be made: {error}", reason=reason) from error
     return view
 
@@ -135,7 +136,7 @@ def _make_overlay(lowers: tuple[Path, ...], directory: Path, mount: bool) -> Vie
         _write(view)  # before the mount: a crash between the two leaves nothing that can't be found
         mount_overlay(view.overlay_options or "", view.path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise
         for name in (_RECORD, "upper", "work", "tree", "flat"):
             remove_tree(directory / name)
