@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,13 +23,14 @@ from stretto.core.spec import AttemptKey
 from stretto.core.states import Reason
 from stretto.drivers.process.environment import build_environment
 from stretto.drivers.process.folder import Folder, find_folders
-from stretto.drivers.process.growth import Growth
+from stretto.drivers.process.growth import Growth, size_of
 from stretto.drivers.process.host import kill_attempt, map_os_error, signal_attempt, spawn_shim
 from stretto.drivers.process.outcome import read_outcome
 from stretto.drivers.process.place import find_place
 from stretto.drivers.process.settings import ProcessSettings
 from stretto.drivers.process.watch import Watch
-from stretto.sources.workspace import collect, open_view, remove_view
+from stretto.sources.lock import LockTimeoutError, locked
+from stretto.sources.workspace import collect, discard_view, open_view
 
 T = TypeVar("T")
 
@@ -48,25 +50,27 @@ class ProcessDriver:
     def __init__(self, settings: ProcessSettings) -> None:
         self._settings = settings
         self._watches: dict[str, Watch] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
         self._growth = Growth(settings.log_delay_min_s, settings.log_delay_max_s)
 
     async def prepare(self, launch: Launch) -> None:
         """Make the attempt's directory, its files and its tree."""
-        await self._prepare(launch)
+        folder = Folder(str(launch.directory))
+        async with self._sole(launch, folder):
+            await self._prepare(launch, folder)
 
     async def start(self, launch: Launch) -> Handle:
-        """Start a shim unless one has the attempt already; of two that start at once, the second does nothing."""
-        key, folder = launch.key.text, Folder(launch.directory)
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            if key not in self._watches and not folder.is_started:
-                place = await self._prepare(launch)
-                self._spawn(launch, folder, place)
-        return self._handle(key, folder)
+        """Start a shim unless one was started already; should there be two all the same, the second does nothing."""
+        folder = Folder(str(launch.directory))
+        if not folder.is_started:
+            async with self._sole(launch, folder):
+                if not folder.is_started:
+                    place = await self._prepare(launch, folder)
+                    self._spawn(launch, folder, place)
+        return self._handle(launch.key.text, folder)
 
     async def find(self, key: AttemptKey, directory: Path) -> Handle | None:
         """Return the handle if there is or was a shim for the attempt."""
-        folder = Folder(directory)
+        folder = Folder(str(directory))
         return self._handle(key.text, folder) if folder.is_started else None
 
     async def wait(self, handle: Handle) -> Outcome:
@@ -82,7 +86,7 @@ class ProcessDriver:
         while True:
             watch = await self._watch(handle.key, folder)
             is_over = watch is None or watch.is_over
-            end = _size_of(folder.log)  # what a stray process still writes after the end is not waited for
+            end = size_of(folder.log)  # what a stray process still writes after the end is not waited for
             while position < end and (data := _read(folder.log, position, min(CHUNK_BYTES, end - position))):
                 position += len(data)
                 yield LogChunk(datetime.now(UTC), data, position)
@@ -112,14 +116,16 @@ class ProcessDriver:
         watch = await self._watch(handle.key, folder)
         if watch is not None and not watch.is_over:
             folder.mark_killed()
-        await self._kill(handle.key, folder, watch)
-        if folder.path.exists():
-            await self._delete(folder)
+            await self._kill(handle.key, folder, watch)
+        try:
+            await _finish(asyncio.to_thread(_clear, handle.key, folder))
+        except OSError as error:
+            raise map_os_error(error, f"{folder.path} can't be deleted", reason=Reason.TREE_FAILED) from error
         self._forget(handle.key)
 
     async def orphans(self) -> Sequence[Handle]:
         """Return every attempt that has a directory."""
-        found = await asyncio.to_thread(lambda: list(find_folders(self._settings.attempts)))
+        found = await asyncio.to_thread(lambda: list(find_folders(str(self._settings.attempts))))
         return [self._handle(key, folder) for key, folder in found]
 
     async def close(self) -> None:
@@ -127,11 +133,24 @@ class ProcessDriver:
         for key in list(self._watches):
             self._forget(key)
 
-    async def _prepare(self, launch: Launch) -> Path:
-        """Make what the attempt needs before it starts and return its working directory. Idempotent. DriverError."""
-        folder = Folder(launch.directory)
-        await _finish(asyncio.to_thread(_write, launch, folder))
-        view = await _finish(open_view(launch.tree, folder.view, mount=True, overlay=self._settings.overlay))
+    @asynccontextmanager
+    async def _sole(self, launch: Launch, folder: Folder) -> AsyncIterator[None]:
+        """Make the attempt's directory and be the only one, of all processes, that works in it. DriverError."""
+        try:
+            folder.create(launch.key.text)
+            async with locked(folder.lock, timeout_s=self._settings.lock_timeout_s):
+                yield
+        except LockTimeoutError as error:
+            raise EngineUnavailableError(error.message, hint=error.hint) from error
+        except OSError as error:
+            raise map_os_error(error, f"{folder.path}: the attempt's files can't be made") from error
+
+    async def _prepare(self, launch: Launch, folder: Folder) -> Path:
+        """Make what the attempt needs before it starts and return its working directory. Idempotent. DriverError, OSError."""
+        if launch.job.script is None:
+            raise DriverError(f"job {launch.job.name!r} has no script to run", reason=Reason.START_FAILED)
+        folder.write_scripts(launch.job.script)
+        view = await _finish(open_view(launch.tree, folder.view, overlay=self._settings.overlay))
         return find_place(view.path, launch.job.working_directory)
 
     def _spawn(self, launch: Launch, folder: Folder, place: Path) -> None:
@@ -166,62 +185,44 @@ class ProcessDriver:
             await asyncio.sleep(LOOK_AGAIN_S)
         return pid
 
-    async def _kill(self, key: str, folder: Folder, watch: Watch | None) -> None:
-        """Kill all of the attempt's processes and come back when its shim is over."""
-        began_at = folder.time_of("spawned")
-        age_s = None if began_at is None else (datetime.now(UTC) - began_at).total_seconds()
-        shim = folder.read_pid() if watch is None else watch.pid
-        await _finish(asyncio.to_thread(kill_attempt, key, shim, age_s=age_s))
-        if watch is not None:
-            await asyncio.wait([watch.over], timeout=self._settings.kill_timeout_s)
-            if not watch.is_over:
-                raise EngineUnavailableError(
-                    f"{key} was killed and is still there",
-                    hint="it hangs in the kernel, on a file system that is gone?",
-                )
-
-    async def _delete(self, folder: Folder) -> None:
-        """Delete the attempt's tree and directory. DriverError."""
-        try:
-            await _finish(remove_view(folder.view))
-            await _finish(asyncio.to_thread(folder.delete))
-        except OSError as error:
-            raise map_os_error(error, f"{folder.path} can't be deleted", reason=Reason.TREE_FAILED) from error
+    async def _kill(self, key: str, folder: Folder, watch: Watch) -> None:
+        """Kill all of the attempt's processes and come back when its shim is over. DriverError."""
+        await _finish(asyncio.to_thread(kill_attempt, key, watch.pid, age_s=_age_of(folder)))
+        await asyncio.wait([watch.over], timeout=self._settings.kill_timeout_s)
+        if not watch.is_over:
+            raise EngineUnavailableError(
+                f"{key} was killed and is still there", hint="it hangs in the kernel, on a file system that is gone?"
+            )
 
     def _handle(self, key: str, folder: Folder) -> Handle:
-        return Handle(self.name, key, {"directory": str(folder.path)})
+        return Handle(self.name, key, {"directory": folder.path})
 
     def _forget(self, key: str) -> None:
-        self._locks.pop(key, None)
         if watch := self._watches.pop(key, None):
             watch.close()
 
 
-def _write(launch: Launch, folder: Folder) -> None:
-    """Write the attempt's files. DriverError."""
-    if launch.job.script is None:
-        raise DriverError(f"job {launch.job.name!r} has no script to run", reason=Reason.START_FAILED)
-    try:
-        folder.create(launch.key.text)
-        folder.write_scripts(launch.job.script)
-    except OSError as error:
-        raise map_os_error(error, f"{folder.path}: the attempt's files can't be made") from error
+def _clear(key: str, folder: Folder) -> None:
+    """Kill what an attempt that is over has left running, and delete all its files. OSError."""
+    if folder.is_there:
+        kill_attempt(key, folder.read_pid(), age_s=_age_of(folder))
+        discard_view(folder.view)
+        folder.delete()
+
+
+def _age_of(folder: Folder) -> float | None:
+    """Return for how long the attempt's shim has been there, in seconds; None where that is not known."""
+    spawned_at = folder.time_of("spawned")
+    return None if spawned_at is None else (datetime.now(UTC) - spawned_at).total_seconds()
 
 
 def _folder_of(handle: Handle) -> Folder:
-    return Folder(Path(handle.ref["directory"]))
+    return Folder(handle.ref["directory"])
 
 
-def _size_of(path: Path) -> int:
+def _read(path: str, position: int, size: int) -> bytes:
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _read(path: Path, position: int, size: int) -> bytes:
-    try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             file.seek(position)
             return file.read(size)
     except FileNotFoundError:

@@ -8,7 +8,7 @@ kernel's own file watches is used up, of which a user has few.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import os
 
 
 class Growth:
@@ -18,10 +18,10 @@ class Growth:
         self._delay_min_s = delay_min_s
         self._delay_max_s = delay_max_s
         self._delay_s = delay_min_s
-        self._followers: dict[asyncio.Future[None], tuple[Path, int]] = {}
+        self._followers: dict[asyncio.Future[None], tuple[str, int]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def wait(self, path: Path, size: int, over: asyncio.Future[int | None]) -> None:
+    async def wait(self, path: str, size: int, over: asyncio.Future[int | None]) -> None:
         """Come back when the file is larger than `size`, or `over` is done."""
         loop = asyncio.get_running_loop()
         change: asyncio.Future[None] = loop.create_future()
@@ -54,7 +54,7 @@ class Growth:
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        grown = [change for change, (path, size) in self._followers.items() if _size_of(path) > size]
+        grown = [change for change, (path, size) in self._followers.items() if size_of(path) > size]
         for change in grown:
             if not change.done():
                 change.set_result(None)
@@ -62,8 +62,9 @@ class Growth:
             self._pace(loop, self._delay_min_s if grown else min(self._delay_s * 2, self._delay_max_s))
 
 
-def _size_of(path: Path) -> int:
+def size_of(path: str) -> int:
+    """Return the file's size, 0 where it is not there (yet or any more)."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 - a sweep of many files is to cost next to nothing
     except FileNotFoundError:
         return 0

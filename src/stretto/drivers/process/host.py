@@ -46,7 +46,7 @@ def spawn_shim(folder: Folder, place: Path, shell: str, environment: Mapping[str
     posix_spawn takes a third of the processor time that subprocess takes. It has no working directory to set and closes no
     descriptors; the shim sees to both. Signals that the orchestrator ignores or blocks are set back to what a shell expects.
     """
-    argv = [shell, SHIM, str(folder.path), str(place), shell]
+    argv = [shell, SHIM, folder.path, str(place), shell]
     log_flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
         return os.posix_spawn(
@@ -55,7 +55,7 @@ def spawn_shim(folder: Folder, place: Path, shell: str, environment: Mapping[str
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, NULL, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(folder.log), log_flags, 0o600),
+                (os.POSIX_SPAWN_OPEN, 1, folder.log, log_flags, 0o600),
                 (os.POSIX_SPAWN_OPEN, 2, NULL, os.O_WRONLY, 0),
             ],
             setsid=True,

@@ -27,6 +27,9 @@ class ProcessSettings:
     log_delay_max_s: float = 0.1
     """The same while none has grown for some time. 100 ms, so that following idle logs takes under 1 % of a processor."""
 
+    lock_timeout_s: float = 60.0
+    """Seconds to wait for another orchestrator that is preparing the same attempt. A minute: it may be copying a large tree."""
+
     kill_timeout_s: float = 10.0
     """Seconds within which a killed attempt must be gone. Only a process that hangs in the kernel (a dead network file system)
     takes longer than a few milliseconds; then the call fails and may be repeated."""
