@@ -30,8 +30,10 @@ MAX_EXPANDED: Final = 200_000
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where PyYAML was built with it: ten times as fast, the same events."""
 
-_FORBIDDEN: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-"""What YAML 1.2 (section 5.1) does not let a file contain, and a byte order mark that is not at its start."""
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_STRAYS: Final = ("\ufeff", "\ufffe", "\uffff")
+"""With the controls: what YAML 1.2 (section 5.1) does not let a file contain, and a byte order mark that is not at its start.
+Not one expression: a character class that reaches so far takes 5 ms to compile, a tenth of what `check` may cost."""
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 """What no command line, variable or file name can hold, and escapes in quotes can still write."""
 
@@ -72,11 +74,12 @@ def _decode(data: bytes, faults: Faults, argument: str | None) -> str:
         message = "the file is UTF-16, not UTF-8" if wide else f"byte 0x{data[error.start]:02x} is not valid UTF-8"
         faults.add(_end_of(before, argument), "encoding", message, "save the file as UTF-8")
         raise _UnreadableError from None
-    for match in _FORBIDDEN.finditer(text):
-        message = f"the character U+{ord(match.group()):04X} may not be in a YAML file"
-        faults.add(
-            _end_of(text[: match.start()], argument), "bad-character", message, "remove it, or write it as an escape"
-        )
+    control = _CONTROLS.search(text)
+    places = [text.find(stray) for stray in _STRAYS] + ([control.start()] if control else [])
+    first = min((place for place in places if place >= 0), default=None)
+    if first is not None:
+        message = f"the character U+{ord(text[first]):04X} may not be in a YAML file"
+        faults.add(_end_of(text[:first], argument), "bad-character", message, "remove it, or write it as an escape")
         raise _UnreadableError
     return text
 

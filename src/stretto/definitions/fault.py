@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stretto.core.errors import DefinitionError, Fault
 
@@ -35,8 +35,7 @@ class Located(Protocol):
     def argument(self) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where something stands, kept when the node that stood there is not."""
 
     line: int

@@ -20,7 +20,7 @@ _LINES_WORDS: Final = "a string or a list of strings"
 _SCRIPT: Final = ListOf(_LINE, "a script line", _LINES_WORDS, min_items=1, rule="empty-script", or_one=True)
 _LINES: Final = ListOf(_LINE, "a script line", _LINES_WORDS, or_one=True)
 
-_NEED: Final = TextOrRecord(
+NEED: Final = TextOrRecord(
     text=NAME,
     keyword="job",
     record=Record(
@@ -34,7 +34,7 @@ _NEED: Final = TextOrRecord(
     words="the name of a job, or a map with 'job'",
 )
 
-_ARTIFACTS: Final = Record(
+ARTIFACTS: Final = Record(
     "artifacts",
     (
         Keyword(
@@ -52,7 +52,7 @@ _SHARED: Final = (
     Keyword("before_script", _LINES, "Lines run before `script`, in the same shell."),
     Keyword("after_script", _LINES, "Lines run after `script` in a shell of their own, whatever happened."),
     Keyword("working_directory", PATH, "Where the script starts, relative to the root of the tree.", default="."),
-    Keyword("artifacts", _ARTIFACTS, "What to keep of the files the job made."),
+    Keyword("artifacts", ARTIFACTS, "What to keep of the files the job made."),
     Keyword("allow_failure", Flag(), "Whether the run goes on when the job fails.", default=False),
     Keyword("retry", Count(0, MAX_RETRIES), "How often a failed job is tried again.", default=0),
     Keyword("timeout", Duration(), "The time limit of each attempt at the job; none if not given."),
@@ -85,7 +85,7 @@ JOB: Final = Record(
         Keyword("script", _SCRIPT, "The lines to run, in one shell that stops at the first failure.", required=True),
         Keyword(
             "needs",
-            ListOf(_NEED, "a need", "a list of job names", unique=True),
+            ListOf(NEED, "a need", "a list of job names", unique=True),
             "The jobs to wait for, instead of all earlier stages; `[]` waits for none.",
         ),
         Keyword(

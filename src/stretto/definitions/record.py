@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from stretto.definitions.fault import Faults
 from stretto.definitions.node import Kind, Node, quote
 from stretto.definitions.shape import INVALID, Shape, Text, refuse
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A member of a list: its value and where it stands."""
 
     value: Any
@@ -57,8 +56,7 @@ class ListOf:
         return {"anyOf": [self.item.schema(), schema]} if self.or_one else schema
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A member of a map or record: its value, and where its key and value stand."""
 
     value: Any
@@ -78,7 +76,7 @@ class MapOf:
     value: Shape
     words: str
     min_entries: int = 0
-    rule: str = "empty-map"
+    rule: str = "wrong-type"
     null_rule: str | None = None
 
     def read(self, node: Node, faults: Faults, name: str) -> Any:
