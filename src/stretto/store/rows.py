@@ -23,8 +23,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _ID_LENGTH: Final = 26
 
-encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-"""JSON without blanks; one encoder for all, as `json.dumps` with options makes a new one each time."""
+encode = json.JSONEncoder(separators=(",", ":")).encode
+"""JSON without blanks; one encoder for all, as `json.dumps` with options makes a new one each time.
+
+ASCII only, so that names of files which are no valid UTF-8 (surrogates in Python) come back as they were.
+"""
 
 
 def micros(at: datetime) -> int:
@@ -56,7 +59,7 @@ def run_values(new: NewRun) -> Row:
         source.repository if source else None,
         source.branch if source else None,
         source.commit if source else None,
-        source.commit_message if source else None,
+        _text(source.commit_message) if source else None,
         new.driver,
         new.by,
         micros(new.created_at),
@@ -91,7 +94,15 @@ def read_event(kind: str, at: int, body: str) -> ev.Event:
 def changed_jobs(changes: Changes) -> list[Row]:
     """Return the columns of `update_job`, but for the run's number, of every job that changed."""
     return [
-        (job.status, job.reason, job.message, job.exit_code, _maybe(job.started_at), _maybe(job.ended_at), job.index)
+        (
+            job.status,
+            job.reason,
+            _text(job.message),
+            job.exit_code,
+            _maybe(job.started_at),
+            _maybe(job.ended_at),
+            job.index,
+        )
         for job in changes.jobs
     ]
 
@@ -112,11 +123,11 @@ def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
         (
             changes.run.graph.index[event.job],
             event.number,
-            item.path,
+            _text(item.path),
             item.size_bytes,
             item.digest,
             item.executable,
-            item.link,
+            _text(item.link),
         )
         for event in events
         if isinstance(event, ev.AttemptEnded)
@@ -127,7 +138,7 @@ def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
 def run_state(changes: Changes) -> Row:
     """Return the columns of `advance_run` that tell how the run stands."""
     run = changes.run
-    return (run.status, run.reason, run.message, _maybe(run.started_at), _maybe(run.ended_at))
+    return (run.status, run.reason, _text(run.message), _maybe(run.started_at), _maybe(run.ended_at))
 
 
 def read_run(row: Sequence[Any]) -> RunRow:
@@ -160,13 +171,20 @@ def _attempt_values(job: JobRun, attempt: Attempt) -> Row:
         attempt.number,
         attempt.status,
         outcome.reason if outcome else None,
-        outcome.message if outcome else None,
+        _text(outcome.message) if outcome else None,
         outcome.exit_code if outcome else None,
         micros(attempt.starting_at),
         _maybe(attempt.started_at),
         _maybe(attempt.ended_at),
         None if handle is None else encode({"driver": handle.driver, "key": handle.key, "ref": dict(handle.ref)}),
     )
+
+
+def _text(text: str | None) -> str | None:
+    """Return the text as a column can hold it: what is no valid Unicode as an escape (the event has it unchanged)."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _maybe(at: datetime | None) -> int | None:

@@ -36,8 +36,9 @@ _POLL_S: Final = 0.05
 """How often `wait_for_change` looks. A look is a read of shared memory, some 10 microseconds."""
 _LOOK_BACK_S: Final = 0.1
 """A change noticed this long before `wait_for_change` was called may have come after the caller last read."""
-_CHECKPOINT_PAGES: Final = 4_000
-"""Pages of the write-ahead log after which they move to the database: four times the default, as a move costs two syncs."""
+_CHECKPOINT_PAGES: Final = 250
+"""Pages of the write-ahead log after which they move to the database and the log starts over. Fewer than the default, as writing
+over a log is several times quicker to sync than growing it, most of all on a disk that others use too (`bench/commits.py`)."""
 _CACHED_STATEMENTS: Final = 64
 
 

@@ -26,12 +26,12 @@ PATIENCE_S: Final = 30.0
 """How long a group waits for another process to end its transaction. Ours take milliseconds, a deletion perhaps a second."""
 _RETRY_S: Final = (0.0005, 0.005)
 """Between two tries for the lock: as short as the gaps that other processes leave, and random, so that all get a turn."""
-_DIRECT_S: Final = 0.001
-"""A group is written in the loop's thread as long as recent ones took less than this: what a busy loop iteration takes."""
-_FORGET: Final = 0.9
-"""After a slow commit, what is left of its memory with each quick one: 44 of them bring 100 ms under the limit."""
+_DIRECT_S: Final = 0.004
+"""A group is written in the loop's thread as long as one takes less than this on average, and so no other task waits long."""
+_WEIGHT: Final = 0.1
+"""Of the latest group in that average: one slow sync tells little of the next, ten in a row do."""
 _DIRECT_APPENDS: Final = 256
-"""More appends than this go to the thread however quick the disk is, as encoding their rows alone would hold up the loop."""
+"""More appends than this go to the thread however quick the disk is."""
 
 
 class Work:
@@ -74,7 +74,7 @@ class Writer:
         self._scheduled = False
         self._in_thread = False
         self._closing = False
-        self._recent_s = 0.0
+        self._average_s = 0.0
         self._batches: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -113,7 +113,7 @@ class Writer:
     def _dispatch(self) -> None:
         self._scheduled = False
         batch, self._waiting = self._waiting, []
-        direct = self._recent_s < _DIRECT_S and len(batch) <= _DIRECT_APPENDS
+        direct = self._average_s < _DIRECT_S and len(batch) <= _DIRECT_APPENDS
         if direct and all(type(work) is Append for work in batch) and self._write_group(batch, patience_s=0.0):
             self._finish(batch)
         else:
@@ -176,7 +176,7 @@ class Writer:
             if patience_s == 0.0 and is_busy(error):
                 return False
             self._write_rest(batch, error, patience_s)
-        self._recent_s = max(time.perf_counter() - began, self._recent_s * _FORGET)
+        self._average_s += _WEIGHT * (time.perf_counter() - began - self._average_s)
         return True
 
     def _write_rest(self, batch: list[Work], error: Exception, patience_s: float) -> None:
