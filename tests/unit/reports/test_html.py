@@ -18,76 +18,20 @@ from stretto.reports.timeline import Axis, tick_label
 from tests.unit.reports.histories import HOSTILE, at, reports, shop, unhurried
 
 VOID = {"meta", "rect", "line", "use"}
-ELEMENTS = VOID | {
-    "html",
-    "head",
-    "title",
-    "style",
-    "body",
-    "header",
-    "main",
-    "section",
-    "footer",
-    "p",
-    "h1",
-    "h2",
-    "h3",
-    "bdi",
-    "small",
-    "span",
-    "b",
-    "i",
-    "a",
-    "code",
-    "pre",
-    "dl",
-    "div",
-    "dt",
-    "dd",
-    "ul",
-    "ol",
-    "li",
-    "svg",
-    "defs",
-    "g",
-    "text",
-    "details",
-    "summary",
-    "time",
-    "table",
-    "caption",
-    "thead",
-    "tbody",
-    "tr",
-    "th",
-    "td",
-}
-ATTRIBUTES = {
-    "lang",
-    "charset",
-    "http-equiv",
-    "content",
-    "name",
-    "class",
-    "id",
-    "aria-labelledby",
-    "aria-label",
-    "aria-hidden",
-    "role",
-    "tabindex",
-    "datetime",
-    "scope",
-    "href",
-    "x",
-    "x1",
-    "x2",
-    "y",
-    "y1",
-    "y2",
-    "width",
-    "height",
-    "text-anchor",
-}
+ELEMENTS = VOID | frozenset(
+    re.findall(
+        r"\S+",
+        "html head title style body header main section footer p h1 h2 h3 bdi small span b i a code pre dl "
+        "div dt dd ul ol li svg defs g text details summary time table caption thead tbody tr th td",
+    )
+)
+ATTRIBUTES = frozenset(
+    re.findall(
+        r"\S+",
+        "lang charset http-equiv content name class id aria-labelledby aria-label aria-hidden role tabindex "
+        "datetime scope href x x1 x2 y y1 y2 width height text-anchor",
+    )
+)
 
 
 class Checker(HTMLParser):
