@@ -1,7 +1,8 @@
-"""Durations, sizes, counts and times as people read them."""
+"""Durations, sizes, counts, times and commands as people read them."""
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, tzinfo
 
 NOTHING = "-"
@@ -43,3 +44,8 @@ def count(number: int, noun: str) -> str:
 def moment(at: datetime | None, zone: tzinfo | None) -> str:
     """Return a time with the name of its zone; `zone` None means the one of this machine, `-` stands for None."""
     return NOTHING if at is None else f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def log_command(run_number: int, job: str) -> str:
+    """Return the command that shows the job's log, fit to be pasted into a shell; `job` must be harmless text already."""
+    return f"stretto logs {run_number} {'-- ' if job.startswith('-') else ''}{shlex.quote(job)}"

@@ -6,7 +6,6 @@ comes before what went well, because that is why people look.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from difflib import get_close_matches
@@ -231,8 +230,7 @@ def _attempt_row(attempt: AttemptReport, style: Style) -> list[Cell]:
 
 
 def _log_command(it: RunReport, found: JobReport, style: Style) -> str:
-    name = style.clean(found.name)
-    return f"stretto logs {it.number} {'-- ' if name.startswith('-') else ''}{shlex.quote(name)}"
+    return human.log_command(it.number, style.clean(found.name))
 
 
 # ----------------------------------------------------------------------------------------------------------- pieces

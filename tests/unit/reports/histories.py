@@ -243,3 +243,18 @@ def reports(draw: st.DrawFn) -> Report:
     history = History(rnd, random_spec(rnd))
     history.drive(rnd.choice((0, 1, 5, 20, 400)))
     return build(row_of(history.run), history.run, now=history.now + timedelta(seconds=1.5))
+
+
+def example() -> Report:
+    """Return the report that docs/report.md shows."""
+    unit = JobSpec("unit", "test", "docker", container=ContainerSpec("python:3.12"), artifacts=("coverage.xml",))
+    spec = RunSpec("pipeline", "shop", ("test",), (unit,), source=SHOP.source, definition="pipeline.yml")
+    outcome = ev.Outcome(Status.SUCCESS, 0, started_at=at(0.6), ended_at=at(9.4))
+    story: list[ev.Event] = [
+        ev.RunSubmitted(at(0), by="ada"),
+        ev.RunStarted(at(0.2)),
+        *attempt("unit", 1, 0.5, 9.5, outcome, (ev.Artifact("coverage.xml", 12_345, DIGEST),)),
+        ev.RunEnded(at(9.6), Status.SUCCESS),
+    ]
+    run = told(spec, story)
+    return build(row_of(run), run, now=at(9.7))
