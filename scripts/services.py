@@ -67,7 +67,7 @@ class Service(Protocol):
 class Docker:
     """A Docker engine. Ours has its own data root, exec root, socket and containerd, beside whatever else is installed."""
 
-    packages = ("docker.io", "busybox-static", "iptables")
+    packages: tuple[str, ...] = ("docker.io", "busybox-static", "iptables")
 
     def __init__(self, state: Path) -> None:
         self.home = state / "docker"
