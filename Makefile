@@ -9,6 +9,10 @@ SHELL := /bin/bash
 # uv from PATH, else our own in .venv-tools. Its Python is the machine's: none is downloaded.
 UV := $(or $(shell command -v uv),.venv-tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
+# Where the machine has a list of authorities it is used, as a company's own may be in it.
+ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt))
+export UV_SYSTEM_CERTS ?= true
+endif
 RUN := $(UV) run --no-sync
 FAST := not docker and not root and not browser and not slow
 

@@ -67,7 +67,7 @@ class Service(Protocol):
 class Docker:
     """A Docker engine. Ours has its own data root, exec root, socket and containerd, beside whatever else is installed."""
 
-    packages = ("docker.io", "busybox-static", "iptables")
+    packages: tuple[str, ...] = ("docker.io", "iptables")
 
     def __init__(self, state: Path) -> None:
         self.home = state / "docker"
@@ -199,6 +199,25 @@ def cgroup_mounts(table: str) -> list[list[str]]:
     return [folder, *(["mount", "-t", "cgroup", "-o", name, "cgroup", f"/sys/fs/cgroup/{name}"] for name in bound)]
 
 
+# ------------------------------------------------------------------------------------------------------------- busybox
+
+
+class Busybox:
+    """The static busybox that tests put into their images. A program and no server: it is installed, and stays."""
+
+    packages: tuple[str, ...] = ("busybox-static",)
+
+    def find(self) -> dict[str, str] | None:
+        return {} if shutil.which("busybox", path=ADMIN_PATH) else None
+
+    def start(self) -> dict[str, str]:
+        install("busybox", self.packages)
+        return {}
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
 # ------------------------------------------------------------------------------------------------ packages, processes
 
 
@@ -259,7 +278,7 @@ def mounts_under(folder: Path, mountinfo: str) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------------------ commands
 
-SERVICES: Final[dict[str, Service]] = {"docker": Docker(STATE)}
+SERVICES: Final[dict[str, Service]] = {"docker": Docker(STATE), "busybox": Busybox()}
 
 
 def up(names: list[str]) -> None:
@@ -270,7 +289,7 @@ def up(names: list[str]) -> None:
         if found is None and name in names:
             say(f"{name}: starting")
             found = service.start()
-            say(f"{name}: started; stop it with scripts/services down")
+            say(f"{name}: ready; scripts/services down stops what was started here")
         variables |= found or {}
     lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     new = STATE / "env.new"
@@ -289,8 +308,9 @@ def status(names: list[str]) -> bool:
     """Say of each service whether it answers; return whether all do."""
     found = {name: SERVICES[name].find() for name in names}
     for name, variables in found.items():
-        say(f"{name}: " + (", ".join(f"{key}={value}" for key, value in variables.items()) if variables else "down"))
-    return all(found.values())
+        leads = ", ".join(f"{key}={value}" for key, value in (variables or {}).items())
+        say(f"{name}: missing" if variables is None else f"{name}: ready {leads}".rstrip())
+    return None not in found.values()
 
 
 def say(text: str) -> None:
