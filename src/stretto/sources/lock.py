@@ -1,0 +1,49 @@
+"""A lock between processes. It lives in the kernel, so `kill -9` of its holder frees it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from stretto.core.errors import StrettoError
+
+_POLL_S: Final = 0.02
+"""flock has no time-out of its own; what the lock guards takes milliseconds at the least."""
+
+
+class LockTimeoutError(StrettoError):
+    """Another process held the lock for too long; nothing was done."""
+
+    exit_code = 1
+
+
+@asynccontextmanager
+async def locked(path: Path, *, timeout_s: float) -> AsyncIterator[None]:
+    """Hold the lock file `path` (made if missing, never deleted); LockTimeoutError after `timeout_s`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        await _acquire(descriptor, path, timeout_s)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _acquire(descriptor: int, path: Path, timeout_s: float) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise LockTimeoutError(
+                    f"{path}: another process has held this lock for {timeout_s:.0f} s",
+                    hint=f"wait for it, or find it with: fuser {path}",
+                ) from None
+        await asyncio.sleep(_POLL_S)
