@@ -35,9 +35,7 @@ class Client:
     """Requests to one engine. Any number at once."""
 
     def __init__(self, endpoint: Endpoint, *, connect_timeout_s: float, request_timeout_s: float) -> None:
-        self._transport = Transport(
-            endpoint, connect_timeout_s=connect_timeout_s, request_timeout_s=request_timeout_s
-        )
+        self._transport = Transport(endpoint, connect_timeout_s=connect_timeout_s, request_timeout_s=request_timeout_s)
         self._prefix: str | None = None
 
     async def call(
@@ -54,11 +52,7 @@ class Client:
 
         `timeout_s` None means the setting, FOREVER none.
         """
-        fields = dict(headers or {})
-        body = None
-        if json_body is not None:
-            fields["Content-Type"] = "application/json"
-            body = json.dumps(json_body).encode()
+        fields, body = _json_request(headers, json_body)
         target = await self._target(path, query)
         response = await self._transport.request(method, target, headers=fields, body=body, timeout_s=timeout_s)
         return self._parse(await self._read(response, timeout_s))
@@ -74,16 +68,26 @@ class Client:
         return {name.lower(): value for name, value in response.headers.items()}.get(header)
 
     async def stream(
-        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        json_body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> Response:
-        """Return an answer whose body comes as time goes by; close it."""
+        """Return an answer whose body comes as time goes by; close it. `timeout_s` is for its head."""
         target = await self._target(path, query)
-        response = await self._transport.request(method, target, headers=dict(headers or {}))
+        fields, body = _json_request(headers, json_body)
+        response = await self._transport.request(method, target, headers=fields, body=body, timeout_s=timeout_s)
         if response.status >= 400:
             raise self._refused(response.status, await self._read(response, None, errors=False))
         return response
 
-    async def upload(self, path: str, *, query: Mapping[str, Any], body: AsyncIterator[bytes], timeout_s: float) -> None:
+    async def upload(
+        self, path: str, *, query: Mapping[str, Any], body: AsyncIterator[bytes], timeout_s: float
+    ) -> None:
         """PUT a tar archive of unknown length."""
         response = await self._transport.request(
             "PUT",
@@ -150,6 +154,12 @@ class Client:
         message = refusal_message(body) or f"HTTP {status}"
         reason = Reason.DISK_FULL if "no space left on device" in message else Reason.START_FAILED
         return RefusedError(f"the Docker engine refused: {message}", status=status, reason=reason)
+
+
+def _json_request(headers: Mapping[str, str] | None, json_body: Any) -> tuple[dict[str, str], bytes | None]:
+    if json_body is None:
+        return dict(headers or {}), None
+    return {**(headers or {}), "Content-Type": "application/json"}, json.dumps(json_body).encode()
 
 
 def refusal_message(body: bytes) -> str:

@@ -104,9 +104,8 @@ def body_for(
     *,
     user: str,
     labels: Mapping[str, str],
-    mounts: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return the body of the request that creates the attempt's container (`POST /containers/create`)."""
+    """Return the body of the request that creates the attempt's container (`POST /containers/create`), without mounts."""
     image = launch.job.container.image if launch.job.container else ""
     host: dict[str, Any] = {
         "Init": False,  # the wrapper does an init's work; see wrapper.py
@@ -117,7 +116,6 @@ def body_for(
         "LogConfig": {"Type": settings.log_driver, "Config": NO_ROTATION.get(settings.log_driver, {})},
         "RestartPolicy": {"Name": "no"},
         "ReadonlyRootfs": settings.read_only,
-        "Mounts": list(mounts),
     }
     if settings.read_only:
         host["Tmpfs"] = {"/tmp": ""}

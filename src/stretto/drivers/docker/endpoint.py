@@ -21,7 +21,10 @@ class Channel:
     """A pair of byte streams to the engine. `close` may be called any number of times."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tunnel: asyncio.subprocess.Process | None = None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        tunnel: asyncio.subprocess.Process | None = None,
     ) -> None:
         self.reader = reader
         self.writer = writer
@@ -93,7 +96,9 @@ class SshEndpoint(Endpoint):
             limit=BUFFER_BYTES,
             start_new_session=True,
         )
-        if tunnel.stdin is None or tunnel.stdout is None:  # pragma: no cover: asyncio always makes what it was asked for
+        if (
+            tunnel.stdin is None or tunnel.stdout is None
+        ):  # pragma: no cover: asyncio always makes what it was asked for
             raise ConnectionError("ssh has no streams")
         return Channel(tunnel.stdout, tunnel.stdin, tunnel)
 

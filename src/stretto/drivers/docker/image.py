@@ -15,7 +15,7 @@ from urllib.parse import quote
 from stretto.core.errors import DriverError, EngineUnavailableError
 from stretto.core.states import Reason
 from stretto.drivers.docker.auth import credentials, encode
-from stretto.drivers.docker.client import MESSAGE_LIMIT, Client, RefusedError
+from stretto.drivers.docker.client import FOREVER, MESSAGE_LIMIT, Client, RefusedError
 from stretto.drivers.docker.settings import PullPolicy
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Images:
         reference, tag = split_reference(name)
         query = {"fromImage": reference} | ({"tag": tag} if tag else {})
         headers = {} if auth is None else {"X-Registry-Auth": encode(auth)}
-        response = await self._client.stream("POST", "/images/create", query=query, headers=headers)
+        response = await self._client.stream("POST", "/images/create", query=query, headers=headers, timeout_s=FOREVER)
         logged_at = time.monotonic()
         try:
             async for step in json_lines(response.chunks()):

@@ -101,6 +101,8 @@ class Output:
 
     async def close(self) -> None:
         """Let go of the stream; the attempt goes on."""
+        if not self.ended.is_set():
+            self.intact = False
         self._pump.cancel()
         await asyncio.wait({self._pump})
 

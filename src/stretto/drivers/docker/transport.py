@@ -34,7 +34,6 @@ Foreign: Final = (OSError, EOFError, h11.ProtocolError, asyncio.LimitOverrunErro
 """All that the libraries beneath raise: time-outs and TLS faults are OSErrors, a cut stream is an EOFError."""
 
 
-
 @contextmanager
 def foreign_errors(where: str) -> Iterator[None]:
     """Turn what the libraries beneath raise into errors of our tree; `where` names the engine."""
@@ -43,9 +42,12 @@ def foreign_errors(where: str) -> Iterator[None]:
     except Foreign as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise DriverError(f"no room left on the disk: {error}", reason=Reason.DISK_FULL) from error
-        detail = str(error) or ("it did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+        detail = str(error) or (
+            "it did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+        )
         raise EngineUnavailableError(
-            f"the Docker engine at {where} does not answer: {detail[:300]}", hint="is the engine running, and may you use it?"
+            f"the Docker engine at {where} does not answer: {detail[:300]}",
+            hint="is the engine running, and may you use it?",
         ) from error
 
 

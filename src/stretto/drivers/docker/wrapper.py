@@ -7,7 +7,8 @@ container's first process, which
   that input open and what was written to it; no file is polled and no wake-up is lost. An end of the input (the engine went
   down) is not that line;
 * takes the token `started`, which can be taken once, so that no restart of a container runs a script twice;
-* joins both outputs into one stream, runs `main` in one shell with `set -e`, then `after`, and writes `main`'s exit code to `exit`.
+* joins both outputs into one stream, runs `main` in one shell with `set -e`, then `after`, and writes the exit code of `main`
+  to `exit`.
 
 The wrapper is the container's process 1, without an init beneath: a shell that waits for a child reaps orphans, a signal for the
 job goes to its processes directly (see `STOP_COMMAND`), and the kernel ends what is left when the wrapper does.
@@ -19,9 +20,9 @@ from __future__ import annotations
 import io
 import posixpath
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from stretto.core.errors import DriverError
 from stretto.core.spec import JobSpec, Script
@@ -74,7 +75,7 @@ def files_for(job: JobSpec) -> dict[str, bytes]:
 def working_directory(job: JobSpec) -> str:
     """Return the absolute directory the script starts in; DriverError where it is outside the tree."""
     path = posixpath.normpath(posixpath.join(WORKSPACE, job.working_directory or "."))
-    if path != WORKSPACE and not path.startswith(WORKSPACE + "/") or "\n" in path or "\0" in path:
+    if not f"{path}/".startswith(f"{WORKSPACE}/") or "\n" in path or "\0" in path:
         raise DriverError(
             f"the working directory {job.working_directory!r} of job {job.name!r} is not in the tree",
             reason=Reason.START_FAILED,
@@ -83,7 +84,7 @@ def working_directory(job: JobSpec) -> str:
     return path
 
 
-def write_files(directory: Path, files: dict[str, bytes]) -> None:
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     """Write the control files where a container can have them as `CONTROL`, whatever its user. Blocks.
 
     The folder is open to all; that above it is not (see `driver.py`), so only the container's own user gets in.
@@ -91,24 +92,26 @@ def write_files(directory: Path, files: dict[str, bytes]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o777)
     for name, data in files.items():
-        path = directory / name
-        path.write_bytes(data)
-        path.chmod(0o644)
+        partial = directory / f"{name}.partial"
+        partial.write_bytes(data)
+        partial.chmod(0o644)
+        partial.replace(directory / name)  # whole at any time: another orchestrator may be writing the same
 
 
-def archive_files(files: dict[str, bytes]) -> bytes:
-    """Return the control files as a tar archive for `/`, for an engine that can't see this host's files."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path, mode in ((CONTROL, 0o777), (WORKSPACE, 0o755)):
-            folder = tarfile.TarInfo(path.lstrip("/"))
-            folder.type, folder.mode = tarfile.DIRTYPE, mode
+def pack_files(files: Mapping[str, bytes]) -> Callable[[IO[bytes]], None]:
+    """Return what writes the control files as a tar archive for `/`, for an engine that can't see this host's files."""
+
+    def pack(spool: IO[bytes]) -> None:
+        with tarfile.open(fileobj=spool, mode="w") as archive:
+            folder = tarfile.TarInfo(CONTROL.lstrip("/"))
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o777
             archive.addfile(folder)
-        for name, data in files.items():
-            info = tarfile.TarInfo(f"{CONTROL}/{name}".lstrip("/"))
-            info.size, info.mode = len(data), 0o644
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+            for name, data in files.items():
+                info = tarfile.TarInfo(f"{CONTROL}/{name}".lstrip("/"))
+                info.size, info.mode = len(data), 0o644
+                archive.addfile(info, io.BytesIO(data))
+
+    return pack
 
 
 def _after(script: Script) -> dict[str, bytes]:
