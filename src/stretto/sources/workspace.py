@@ -21,7 +21,7 @@ from stretto.sources.layering import copy_layers, link_layers
 from stretto.sources.mount import fits, is_mounted, mount_overlay, overlay_options, unmount
 from stretto.sources.removal import remove_tree
 
-__all__ = ["View", "close_view", "collect", "open_view", "remove_view"]
+__all__ = ["View", "close_view", "collect", "discard_view", "open_view", "remove_view"]
 
 Kind = Literal["overlay", "copy"]
 
@@ -80,8 +80,13 @@ async def remove_view(directory: Path) -> None:
 
     ForeignFilesError if something in it belongs to another user.
     """
-    await asyncio.to_thread(_close, directory)
-    await asyncio.to_thread(remove_tree, directory)
+    await asyncio.to_thread(discard_view, directory)
+
+
+def discard_view(directory: Path) -> None:
+    """Do what `remove_view` does, for a caller that is in a thread already."""
+    _close(directory)
+    remove_tree(directory)
 
 
 async def collect(directory: Path, patterns: tuple[str, ...] | list[str], limit_bytes: int) -> list[ArtifactFile]:
