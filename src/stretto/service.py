@@ -152,7 +152,13 @@ class Service:
     async def logs(self, request: LogRequest) -> AsyncIterator[bytes]:
         """See `Waist.logs`."""
         key = await self._attempt(request)
-        async for data in self._parts.logs.read(key, follow=request.follow):
+
+        async def is_over() -> bool:
+            _, state = await self._load(key.run_id)
+            job = state.job(key.job)
+            return job.attempts[key.number - 1].status in FINAL or len(job.attempts) > key.number
+
+        async for data in self._parts.logs.read(key, follow=request.follow, is_over=is_over):
             yield data
 
     async def log_lines(self, request: LogRequest) -> list[tuple[datetime, bytes]]:

@@ -5,7 +5,7 @@ The engine knows these and nothing beneath them. Each says what may be called wh
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -258,8 +258,13 @@ class LogStore(Protocol):
     async def open(self, key: AttemptKey) -> LogWriter:
         """Open the attempt's log to write on; after a crash it goes on where the last complete write ended."""
 
-    def read(self, key: AttemptKey, *, offset: int = 0, follow: bool = False) -> AsyncIterator[bytes]:
-        """Yield the log's bytes from `offset`; with `follow` wait for more until the log is complete."""
+    def read(
+        self, key: AttemptKey, *, offset: int = 0, follow: bool = False, is_over: Callable[[], Awaitable[bool]] = ...
+    ) -> AsyncIterator[bytes]:
+        """Yield the log's bytes from `offset`; with `follow` wait for more until the log is complete.
+
+        An attempt that wrote nothing has no log: while there is none, a follower asks `is_over` whether to wait any longer.
+        """
 
     async def lines(self, key: AttemptKey) -> list[tuple[datetime, bytes]]:
         """Return the log's lines, without line ends, each with the time its first byte came."""

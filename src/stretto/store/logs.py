@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +50,10 @@ class _Record:
         return _RECORD.pack(self.at, self.end, self.position)
 
 
+async def _never() -> bool:
+    return False
+
+
 class FileLogs:
     """A `LogStore` under one directory. One writer per log at a time; any number of readers in any process."""
 
@@ -64,16 +68,24 @@ class FileLogs:
         await writer.open()
         return writer
 
-    async def read(self, key: AttemptKey, *, offset: int = 0, follow: bool = False) -> AsyncIterator[bytes]:
+    async def read(
+        self,
+        key: AttemptKey,
+        *,
+        offset: int = 0,
+        follow: bool = False,
+        is_over: Callable[[], Awaitable[bool]] = _never,
+    ) -> AsyncIterator[bytes]:
         """Yield the log's bytes from `offset`; with `follow` wait for more until the log is complete or deleted.
 
-        An attempt without a log has an empty one; a follower waits for it.
+        An attempt that wrote nothing has no log: while there is none, a follower asks `is_over` whether to wait any longer.
         """
         path = attempt_path(self._root, key)
         pause_s, seen = _POLL_S[0], False
         while True:
+            over = not seen and follow and await is_over()
             last = await asyncio.to_thread(_last_record, path)
-            if last is None and seen:
+            if last is None and (seen or over):
                 return
             seen = last is not None
             while last is not None and offset < last.end:
@@ -116,13 +128,15 @@ class FileLogWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._failure: StoreError | None = None
         self._files: tuple[int, int] | None = None
+        self._closed = False
         self._flushes: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Open the files and cut off what is not whole."""
-        await self._in_thread(self._open)
-        self._start = self._end = self._written.end
-        self.position = self._written.position
+        """Open the files there are and cut off what is not whole; a new log gets its files with its first bytes."""
+        if _index_path(self._path).exists():
+            await self._in_thread(self._open)
+            self._start = self._end = self._written.end
+            self.position = self._written.position
 
     async def append(self, chunk: LogChunk) -> None:
         """Take the chunk; it is in the file within 50 ms. DiskFullError, StoreError: also those of an earlier chunk."""
@@ -142,23 +156,26 @@ class FileLogWriter:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self._flush_soon)
 
-    async def close(self) -> None:
-        """Write what is left and mark the log as complete. May be called again."""
-        if self._files is None:
+    async def close(self, *, complete: bool = True) -> None:
+        """Write what is left and, if `complete`, mark the log as such. May be called again."""
+        if self._closed:
             return
         try:
             await self._flush()
             self._check()
-            self._records.append(_Record(_COMPLETE, self._end, self.position))
-            await self._flush()
-            self._check()
+            if complete and self._files is not None:
+                self._records.append(_Record(_COMPLETE, self._end, self.position))
+                await self._flush()
+                self._check()
         finally:
-            await self._in_thread(self._close)
+            self._closed = True
+            if self._files is not None:
+                await self._in_thread(self._close)
 
     # -------------------------------------------------------------------------------------------- in the loop's thread
 
     def _check(self) -> None:
-        if self._files is None:
+        if self._closed:
             raise StoreError(f"the log {self._path} is closed")
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -215,8 +232,11 @@ class FileLogWriter:
         self._cut()
 
     def _write(self, start: int, data: bytes, records: list[_Record]) -> None:
-        if self._files is None or start != self._written.end:
+        if start != self._written.end:
             return  # what came before it could not be written
+        if self._files is None:
+            self._open()
+        assert self._files is not None
         try:
             _write_at(self._files[0], data, start)
             _write_at(self._files[1], b"".join(record.pack() for record in records), self._count * _RECORD.size)
