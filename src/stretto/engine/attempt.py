@@ -78,6 +78,11 @@ class Attendant:
                 raise  # not (only) our own `stop`: the conductor hands the run over
             self._starting = False
             outcome, artifacts = await self._stop_what_there_is(), ()
+        except FenceLostError:
+            raise  # no outcome: the attempt is another conductor's now
+        except Exception as error:
+            log.exception("bug while looking after an attempt", extra={"attempt": self.key.text})
+            outcome, artifacts = _failed(Reason.ENGINE_FAULT, f"a bug of Stretto: {type(error).__name__}: {error}"), ()
         now = self._places.clock.now()
         self._post(ev.AttemptEnded(now, self.key.job, self.key.number, outcome, tuple(artifacts)))
         await self._recorded.wait()
@@ -106,8 +111,8 @@ class Attendant:
         try:
             async with asyncio.timeout(REMOVE_TIMEOUT_S):
                 await self.driver.remove(self.handle)
-        except (StrettoError, OSError, TimeoutError) as error:
-            log.warning("attempt not removed; gc will try again", extra={"attempt": self.key.text, "error": str(error)})
+        except Exception as error:
+            log.warning("attempt not removed; gc will try again", extra={"attempt": self.key.text}, exc_info=error)
 
     # ------------------------------------------------------------------------------------------------------- pieces
 
@@ -135,7 +140,7 @@ class Attendant:
         except DriverError as error:
             return _failed(error.reason, error.message), ()
         except FenceLostError:
-            raise  # no outcome: the attempt is another conductor's now
+            raise
         except DiskFullError as error:
             return _failed(Reason.DISK_FULL, error.message), ()
         except TimeoutError:

@@ -274,8 +274,10 @@ class Conductor:
             launch = await self._assemble(job, key)
             self._check_ownership()
             await self._driver(job).prepare(launch)
-        except (StrettoError, OSError) as error:  # start meets the same fault and makes an outcome of it
-            log.info("attempt not prepared", extra={"attempt": key.text, "error": str(error)})
+        except FenceLostError:
+            raise
+        except Exception as error:  # start meets the same fault and makes an outcome of it
+            log.info("attempt not prepared", extra={"attempt": key.text}, exc_info=error)
 
     async def _discard(self, job: JobRun) -> None:
         """Take away what was prepared for a job that will not run."""
@@ -287,8 +289,8 @@ class Conductor:
         try:
             async with asyncio.timeout(REMOVE_TIMEOUT_S):
                 await self._driver(job).remove(handle)
-        except (StrettoError, OSError, TimeoutError) as error:
-            log.warning("prepared attempt not removed", extra={"attempt": key.text, "error": str(error)})
+        except Exception as error:
+            log.warning("prepared attempt not removed; gc will try again", extra={"attempt": key.text}, exc_info=error)
 
     # ------------------------------------------------------------------------------------------------------ waiting
 

@@ -71,7 +71,8 @@ class Place:
     @classmethod
     def read(cls, handle: Handle) -> Place:
         """Return the place that a handle means."""
-        return cls(AttemptKey.parse(handle.key), str(handle.ref["container"]), Path(handle.ref["directory"]))
+        key = AttemptKey.parse(handle.key)
+        return cls(key, str(handle.ref.get("container", key.name)), Path(handle.ref["directory"]))
 
     def handle(self) -> Handle:
         """Return the handle, which is the same whoever makes it."""

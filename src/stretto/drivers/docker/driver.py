@@ -48,6 +48,7 @@ class DockerDriver:
     """Attempts as containers of one Docker engine."""
 
     name = "docker"
+    prepares = True
 
     def __init__(
         self, settings: DockerSettings, *, installation: str, environ: Mapping[str, str] | None = None

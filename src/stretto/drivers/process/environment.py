@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-MARK: Final = "STRETTO_ATTEMPT"
+MARK: Final = "STRETTO_ATTEMPT_KEY"
 """Holds the attempt's key, and so tells the attempt's processes from all others wherever they went."""
 
 KEPT: Final = {
