@@ -259,13 +259,13 @@ def wait_gone(pid: int, timeout_s: float) -> None:
     """Come back when the process is gone, or after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)  # it is our child when start failed
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return
         if state == "Z":
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)  # it is our own child when this process started it
             return
         time.sleep(0.05)
 

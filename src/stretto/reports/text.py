@@ -82,7 +82,7 @@ def job(report: Report, name: str, style: Style) -> str:
     if name not in by_name:
         raise _not_found("job", name, by_name, report.run)
     in_stage, found = by_name[name]
-    lines = [_title(style, found.status, f"Job {style.clean(found.name)}", _result(found))]
+    lines = [_title(style, found.status, f"Job {style.clean(found.name)}", _result(found, style))]
     if found.message:
         lines.append(f"  {style.clean(found.message)}")
     lines += _facts(_job_facts(report, in_stage, found, style))
@@ -288,10 +288,8 @@ def _paint(it: JobReport) -> str:
     return YELLOW if _allowed(it) else PAINTS[it.status]
 
 
-def _result(it: JobReport) -> str:
-    return (
-        it.status.value if it.status not in FINAL or it.status is Status.SUCCESS else f"{it.status.value} ({it.reason})"
-    )
+def _result(it: JobReport, style: Style) -> str:
+    return it.status.value if it.reason is None else f"{it.status.value} ({style.clean(it.reason)})"
 
 
 def _why(it: JobReport, style: Style) -> str:

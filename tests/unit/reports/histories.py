@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -243,6 +244,28 @@ def reports(draw: st.DrawFn) -> Report:
     history = History(rnd, random_spec(rnd))
     history.drive(rnd.choice((0, 1, 5, 20, 400)))
     return build(row_of(history.run), history.run, now=history.now + timedelta(seconds=1.5))
+
+
+def worded(text: str) -> Report:
+    """Return a report in which every text that comes from outside is `text`."""
+    report = shop()
+    attempt = dataclasses.replace(report.stages[0].jobs[1].attempts[0], message=text, reason=text)
+    artifact = dataclasses.replace(report.stages[0].jobs[0].artifacts[0], path=text, link=text)
+    job = dataclasses.replace(
+        report.stages[0].jobs[1],
+        **dict.fromkeys(("name", "message", "reason", "driver", "image"), text),
+        needs=(text,),
+        attempts=(attempt,),
+        artifacts=(artifact,),
+    )
+    skipped = dataclasses.replace(report.stages[2].jobs[0], name=f"{text}2", message=text, reason=text)
+    outside = ("name", "message", "reason", "repository", "branch", "tag", "definition", "submitted_by", "commit")
+    return dataclasses.replace(
+        report,
+        run=dataclasses.replace(report.run, **dict.fromkeys(outside, text), commit_message=f"{text}\n{text}"),
+        stages=(dataclasses.replace(report.stages[0], name=text, jobs=(job, skipped)),),
+        critical_path=dataclasses.replace(report.critical_path, jobs=(text, f"{text}2")),
+    )
 
 
 def example() -> Report:
