@@ -13,13 +13,12 @@ from pathlib import Path
 
 from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
-from stretto.core.ports import ArtifactStore, Claim, Clock, Driver, LogStore, NewRun, RunFilter, RunRow, Store
+from stretto.core.ports import Claim, Driver, NewRun, Repositories, RunFilter, RunRow, Source, Store
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL
 from stretto.definitions import choose, compile_pipeline, load, locate
 from stretto.definitions.locate import DIRECTORY, ROOT_FILES
-from stretto.drivers.registry import DRIVERS
 from stretto.engine.attempt import Places
 from stretto.engine.conductor import CANCEL, Conductor, Parts
 from stretto.engine.leases import hold
@@ -27,11 +26,6 @@ from stretto.engine.recovery import reap, replay, sweep
 from stretto.engine.slots import Slots
 from stretto.reports.build import build
 from stretto.reports.model import Report
-from stretto.settings import Settings
-from stretto.sources.address import parse
-from stretto.sources.garbage import gc as gc_sources
-from stretto.sources.git import Repositories
-from stretto.sources.resolution import ResolvedSource
 from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher
 
 __all__ = ["LogRequest", "RunRequest", "Service", "ServiceParts", "StoredArtifact", "Swept", "Watcher"]
@@ -48,15 +42,21 @@ LOOK_AGAIN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ServiceParts:
-    """What the service joins; made by `wiring`. `driver` gives the driver of a name, made on first use."""
+    """What the service joins; made by `wiring`.
 
-    settings: Settings
+    `driver` gives the driver of a name (one of `driver_names`), made on first use. `attempts` is where attempts have their
+    directories. `owner` names this process among conductors.
+    """
+
     store: Store
-    logs: LogStore
-    artifacts: ArtifactStore
     repositories: Repositories
     driver: Callable[[str], Driver]
-    clock: Clock
+    driver_names: tuple[str, ...]
+    default_driver: str
+    places: Places
+    attempts: Path
+    jobs: int
+    prepare_ahead: int
     owner: str
 
 
@@ -81,7 +81,7 @@ class Service:
         rows = []
         for spec in specs:
             key = request.idempotency_key and f"{request.idempotency_key}/{spec.name}"
-            row, _ = await self._parts.store.create_run(NewRun(spec, self._parts.clock.now(), request.by, key))
+            row, _ = await self._parts.store.create_run(NewRun(spec, self._now(), request.by, key))
             rows.append(row)
         return rows
 
@@ -97,7 +97,7 @@ class Service:
                 state = replay(row.id, stored.spec, stored.events)
                 drivers = {name: parts.driver(name) for name in {job.driver for job in stored.spec.jobs}}
                 if len(stored.events) > 1:
-                    await sweep(state, drivers, self._attempts)
+                    await sweep(state, drivers, self._parts.attempts)
                 if not state.is_over:
                     conductor = Conductor(
                         self._conductor_parts(drivers, jobs, lease.held), claim, state, number=row.number, watch=watch
@@ -135,7 +135,7 @@ class Service:
     async def report(self, run: str) -> Report:
         """See `Waist.report`."""
         row, state = await self._load(run)
-        return build(row, state, now=self._parts.clock.now())
+        return build(row, state, now=self._now())
 
     async def watch(self, run: str, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
         """See `Waist.watch`."""
@@ -158,12 +158,12 @@ class Service:
             job = state.job(key.job)
             return job.attempts[key.number - 1].status in FINAL or len(job.attempts) > key.number
 
-        async for data in self._parts.logs.read(key, follow=request.follow, is_over=is_over):
+        async for data in self._parts.places.logs.read(key, follow=request.follow, is_over=is_over):
             yield data
 
     async def log_lines(self, request: LogRequest) -> list[tuple[datetime, bytes]]:
         """See `Waist.log_lines`."""
-        return await self._parts.logs.lines(await self._attempt(request))
+        return await self._parts.places.logs.lines(await self._attempt(request))
 
     async def artifacts(self, run: str, *, job: str | None = None) -> list[StoredArtifact]:
         """See `Waist.artifacts`."""
@@ -171,7 +171,7 @@ class Service:
         if job is not None and job not in state.graph.index:
             raise _no_job(row, job, list(state.graph.index))
         return [
-            StoredArtifact(known.spec.name, len(known.attempts), artifact, self._parts.artifacts.path(artifact))
+            StoredArtifact(known.spec.name, len(known.attempts), artifact, self._parts.places.artifacts.path(artifact))
             for known in state.jobs
             if job in (None, known.spec.name)
             for artifact in known.artifacts
@@ -179,7 +179,7 @@ class Service:
 
     async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
         """See `Waist.gc`."""
-        parts, now = self._parts, self._parts.clock.now()
+        parts, now = self._parts, self._now()
         old: list[RunRow] = []
         unfinished: list[RunRow] = []
         before: int | None = None
@@ -193,41 +193,29 @@ class Service:
         await parts.store.delete_runs([row.id for row in old])
         freed = 0
         for row in old:
-            freed += await parts.logs.delete(row.id) + await parts.artifacts.delete(row.id)
-        freed += await gc_sources(
-            parts.settings.home,
-            keep_newer_than=now - KEEP_TREES,
-            max_bytes=max_bytes,
-            in_use={self._checkout_of(row) for row in unfinished if row.repository and row.commit},
-        )
+            freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
+        in_use = [spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None]
+        freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=max_bytes, in_use=in_use)
         return Swept(runs=len(old), attempts=attempts, freed_bytes=freed)
 
     # ------------------------------------------------------------------------------------------------------ pieces
 
-    @property
-    def _attempts(self) -> Path:
-        return self._parts.settings.home / "attempts"
+    def _now(self) -> datetime:
+        return self._parts.places.clock.now()
 
     def _conductor_parts(self, drivers: dict[str, Driver], jobs: int | None, owns: Callable[[], bool]) -> Parts:
-        settings = self._parts.settings
         return Parts(
             store=self._parts.store,
             drivers=drivers,
             trees=self,
-            places=Places(
-                logs=self._parts.logs,
-                artifacts=self._parts.artifacts,
-                clock=self._parts.clock,
-                artifacts_limit_bytes=settings.artifacts_limit_mb * 1024 * 1024,
-                grace_s=settings.grace_s,
-            ),
-            slots=Slots(jobs or settings.jobs or max(4, 2 * (os.cpu_count() or 1))),
-            attempts=self._attempts,
-            prepare_ahead=settings.prepare_ahead,
+            places=self._parts.places,
+            slots=Slots(jobs or self._parts.jobs),
+            attempts=self._parts.attempts,
+            prepare_ahead=self._parts.prepare_ahead,
             owns=owns,
         )
 
-    async def _compile(self, request: RunRequest) -> tuple[ResolvedSource, list[RunSpec]]:
+    async def _compile(self, request: RunRequest) -> tuple[Source, list[RunSpec]]:
         """Find the commit, read its definition(s), compile what was asked for."""
         repositories = self._parts.repositories
         source = await repositories.resolve(
@@ -245,14 +233,14 @@ class Service:
             load(file, await repositories.read_file(source, file), overrides=request.overrides)
             for file in locate(listing, file=request.file)
         ]
-        driver = request.driver or self._parts.settings.driver
+        driver = request.driver or self._parts.default_driver
         self._parts.driver(driver)
         return source, [
             compile_pipeline(definition, driver=driver, variables=request.variables, source=source.spec)
             for definition in choose(definitions, request.pipelines)
         ]
 
-    def _begin_checkout(self, source: ResolvedSource) -> None:
+    def _begin_checkout(self, source: Source) -> None:
         """Make the checkout while the runs are being stored; `checkout` waits for it."""
         commit = source.spec.commit
         if commit not in self._checkouts:
@@ -277,16 +265,12 @@ class Service:
             except NotFoundError:
                 return True  # a run is stored before anything of it is started
 
-        for name in DRIVERS:
+        for name in self._parts.driver_names:
             try:
                 count += await reap(self._parts.driver(name), is_over, dry_run=dry_run)
             except DriverError as error:
                 log.info("driver passed over", extra={"driver": name, "error": error.message})
         return count
-
-    def _checkout_of(self, row: RunRow) -> Path:
-        address = parse(row.repository or "", Path("/"))
-        return self._parts.repositories.checkouts.path(address, row.commit or "")
 
     async def _release(self, claim: Claim) -> None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 DRIVERS: Final[dict[str, str]] = {
-    "docker": "stretto.drivers.docker.factory",
-    "process": "stretto.drivers.process.factory",
+    "docker": "stretto.drivers.docker.driver",
+    "process": "stretto.drivers.process.driver",
 }
-"""Driver name to the module whose `make(settings, *, home, installation)` gives the driver."""
+"""Driver name to the module of its class."""

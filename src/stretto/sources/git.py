@@ -5,7 +5,9 @@ This is the only module of `sources` that others need for git; it talks to no da
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -15,6 +17,7 @@ from stretto.core.spec import SourceSpec
 from stretto.sources.address import parse
 from stretto.sources.checkout import Checkouts
 from stretto.sources.command import git
+from stretto.sources.garbage import gc
 from stretto.sources.mirror import Mirrors
 from stretto.sources.resolution import ResolvedSource, check_names, resolve_local, resolve_remote
 from stretto.sources.snapshot import working_tree_commit
@@ -32,6 +35,7 @@ class Repositories:
     """
 
     def __init__(self, home: Path) -> None:
+        self._home = home
         self.mirrors = Mirrors(home / "mirrors")
         self.checkouts = Checkouts(home / "checkouts", self.mirrors)
 
@@ -99,6 +103,11 @@ class Repositories:
         local = source.repository.startswith("/")
         address = parse(Path(source.repository) if local else source.repository, Path("/"))
         return await self.checkouts.ensure(address, source.commit)
+
+    async def gc(self, *, keep_newer_than: datetime, max_bytes: int, in_use: Iterable[SourceSpec]) -> int:
+        """Delete checkouts and mirrors, as `garbage.gc` has it; those of the commits `in_use` stay."""
+        kept = {self.checkouts.path(parse(source.repository, Path("/")), source.commit) for source in in_use}
+        return await gc(self._home, keep_newer_than=keep_newer_than, max_bytes=max_bytes, in_use=kept)
 
     async def _list(self, source: ResolvedSource, path: str, about: str) -> dict[str, tuple[str, str, str, int]]:
         """Return mode, kind, hash and size of what is at `path` (a directory's content if it ends with a slash)."""
