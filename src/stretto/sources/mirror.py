@@ -32,7 +32,6 @@ MAX_PACKS: Final = 50
 KEPT_REFS: Final = "refs/stretto/"
 """Commits that no branch or tag holds, such as those of a working tree, are kept from git's own collection by these."""
 
-
 _UNKNOWN_COMMIT: Final = ("not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref")
 """What git's upload-pack and fetch say of a commit that the other side does not have."""
 
@@ -73,9 +72,8 @@ class Mirrors:
             if made:
                 await self._make(address)
             try:
-                if made and await self.has(address, commit):
-                    return mirror
-                await self._update(address, commit)
+                if not await self.has(address, commit):  # another process may have fetched it while we waited
+                    await self._update(address, commit)
             except BaseException:
                 if made:
                     await asyncio.to_thread(self._discard, address)
