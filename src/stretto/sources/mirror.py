@@ -126,10 +126,10 @@ class Mirrors:
         work = Path(tempfile.mkdtemp(prefix=f".{mirror.name}.", dir=self.directory))
         try:
             new = work / "new"
+            # Objects of a local path are hard-linked where that can be, else copied (--local would insist on links).
             # --dissociate: a repository that borrows objects from a third one must not make us borrow them too.
-            options = ("--local", "--dissociate") if address.is_local else ()
             await git(
-                *("clone", "--quiet", "--bare", "--template=", *options, "--", address.repository, new),
+                *("clone", "--quiet", "--bare", "--template=", "--dissociate", "--", address.repository, new),
                 environment=address.environment(),
                 timeout_s=self.fetch_timeout_s,
                 about=f"{address.repository} can't be cloned",
