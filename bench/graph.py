@@ -14,9 +14,6 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stretto.store.artifacts import FileArtifacts
-from stretto.store.logs import FileLogs
-
 from stretto.core.ports import NewRun
 from stretto.core.spec import JobSpec, Need, RunSpec
 from stretto.core.states import Status
@@ -26,6 +23,8 @@ from stretto.engine.conductor import Conductor, Parts
 from stretto.engine.leases import hold
 from stretto.engine.recovery import replay
 from stretto.engine.slots import Slots
+from stretto.store.artifacts import FileArtifacts
+from stretto.store.logs import FileLogs
 from stretto.store.sqlite import SqliteStore
 from stretto.wiring import SystemClock
 

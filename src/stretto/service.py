@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import posixpath
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -194,7 +193,9 @@ class Service:
         freed = 0
         for row in old:
             freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
-        in_use = [spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None]
+        in_use = [
+            spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
+        ]
         freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=max_bytes, in_use=in_use)
         return Swept(runs=len(old), attempts=attempts, freed_bytes=freed)
 

@@ -24,7 +24,6 @@ from stretto.store.artifacts import FileArtifacts
 from stretto.store.logs import FileLogs
 from stretto.store.sqlite import SqliteStore
 
-
 LEAST_JOBS: Final = 4
 """Jobs at once on a small machine: they wait for disk and network most of the time."""
 MIB: Final = 1024 * 1024

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -161,7 +162,9 @@ def _compile(pattern: str) -> str:
     if not parts:  # "."
         return ".*"
     expression = ""
-    for part in parts[:-1]:
+    for part, following in pairwise(parts):
+        if part == following == "**":  # says the same twice, and would make matching slow
+            continue
         expression += "(?:[^/]+/)*" if part == "**" else f"{_compile_name(part)}/"
     last = ".+" if parts[-1] == "**" else _compile_name(parts[-1])
     return f"{expression}{last}(?:/.*)?"
@@ -169,7 +172,7 @@ def _compile(pattern: str) -> str:
 
 def _compile_name(name: str) -> str:
     """Return the expression for one name of a path."""
-    expression, rest = "", name
+    expression, rest = "", re.sub(r"\*+", "*", name)
     while rest:
         character, rest = rest[0], rest[1:]
         if character == "*":

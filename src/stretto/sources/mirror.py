@@ -32,7 +32,6 @@ MAX_PACKS: Final = 50
 KEPT_REFS: Final = "refs/stretto/"
 """Commits that no branch or tag holds, such as those of a working tree, are kept from git's own collection by these."""
 
-
 _UNKNOWN_COMMIT: Final = ("not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref")
 """What git's upload-pack and fetch say of a commit that the other side does not have."""
 
@@ -73,9 +72,8 @@ class Mirrors:
             if made:
                 await self._make(address)
             try:
-                if made and await self.has(address, commit):
-                    return mirror
-                await self._update(address, commit)
+                if not await self.has(address, commit):  # another process may have fetched it while we waited
+                    await self._update(address, commit)
             except BaseException:
                 if made:
                     await asyncio.to_thread(self._discard, address)
@@ -128,10 +126,10 @@ class Mirrors:
         work = Path(tempfile.mkdtemp(prefix=f".{mirror.name}.", dir=self.directory))
         try:
             new = work / "new"
+            # Objects of a local path are hard-linked where that can be, else copied (--local would insist on links).
             # --dissociate: a repository that borrows objects from a third one must not make us borrow them too.
-            options = ("--local", "--dissociate") if address.is_local else ()
             await git(
-                *("clone", "--quiet", "--bare", "--template=", *options, "--", address.repository, new),
+                *("clone", "--quiet", "--bare", "--template=", "--dissociate", "--", address.repository, new),
                 environment=address.environment(),
                 timeout_s=self.fetch_timeout_s,
                 about=f"{address.repository} can't be cloned",

@@ -83,7 +83,7 @@ async def resolve_local(address: Address, branch: str | None, commit: str | None
             raise SourceError(f"{git_directory}: HEAD is a branch without a commit", hint="name another one with -b")
         on = lines[-1].removeprefix(BRANCHES) if lines[-1].startswith(BRANCHES) else None
         return ResolvedSource(_fill(spec, head, branch=on), whole, git_directory, top)
-    tip = as_branch or as_tag
+    tip = None if branch is None else as_branch or as_tag
     if branch is not None and tip is None:
         raise SourceError(f"{home} has no branch or tag {branch!r}", hint="list them with: git branch -a; git tag")
     found = tip
@@ -103,16 +103,15 @@ async def resolve_remote(address: Address, branch: str | None, commit: str | Non
     if whole is not None and branch is None and await mirrors.has(address, whole):
         mirror = mirrors.path(address)
         return ResolvedSource(_fill(spec, await _read_commit(mirror, whole, address), branch=None), address, mirror)
-    listing = await _list_remote(address, branch)
-    tip, is_branch, name = _tip(listing, branch, address)
+    tip, is_branch, name = commit or "", False, None
+    if branch is not None or commit is None:
+        tip, is_branch, name = _tip(await _list_remote(address, branch), branch, address)
     existed = mirrors.path(address).exists()
     try:
-        if commit is None:
-            mirror = await mirrors.ensure(address, tip)
-        elif whole is not None:
-            mirror = await mirrors.ensure(address, whole)
+        if commit is not None and whole is None:
+            mirror = await mirrors.refresh(address)  # a server can't be asked for a short hash
         else:
-            mirror = await mirrors.refresh(address)
+            mirror = await mirrors.ensure(address, whole or tip)
         found = await _read_commit(mirror, commit or tip, address)
         if commit is not None and branch is not None:
             at_tip = await _read_commit(await mirrors.ensure(address, tip), tip, address)
@@ -121,8 +120,6 @@ async def resolve_remote(address: Address, branch: str | None, commit: str | Non
         if not existed:
             await mirrors.discard(address)
         raise
-    if commit is not None and branch is None:
-        is_branch, name = False, None
     spec = _fill(spec, found, branch=name if is_branch else None, tag=None if is_branch else name)
     return ResolvedSource(spec, address, mirror)
 

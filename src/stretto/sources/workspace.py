@@ -17,7 +17,7 @@ from stretto.core.errors import DriverError
 from stretto.core.ports import ArtifactFile, Tree
 from stretto.core.states import Reason
 from stretto.sources.collect import collect_files, compile_patterns
-from stretto.sources.disk import FULL
+from stretto.sources.disk import FULL, kept_on_disk
 from stretto.sources.layering import copy_layers, link_layers
 from stretto.sources.mount import fits, is_mounted, mount_overlay, overlay_options, unmount
 from stretto.sources.removal import remove_tree
@@ -79,7 +79,7 @@ async def close_view(directory: Path) -> None:
 async def remove_view(directory: Path) -> None:
     """Unmount the view and delete `directory` with all in it. Idempotent; serves after any crash.
 
-    ForeignFilesError if something in it belongs to another user.
+    ForeignFilesError (a PermissionError) if something in it belongs to another user, StoreError if it can't be deleted.
     """
     await asyncio.to_thread(discard_view, directory)
 
@@ -87,7 +87,8 @@ async def remove_view(directory: Path) -> None:
 def discard_view(directory: Path) -> None:
     """Do what `remove_view` does, for a caller that is in a thread already."""
     _close(directory)
-    remove_tree(directory)
+    with kept_on_disk(directory):
+        remove_tree(directory)
 
 
 async def collect(directory: Path, patterns: Sequence[str], limit_bytes: int) -> list[ArtifactFile]:
@@ -165,7 +166,8 @@ def _make_copy(lowers: tuple[Path, ...], directory: Path, mount: bool) -> View:
 
 
 def _close(directory: Path) -> None:
-    unmount(directory / "tree")
+    with kept_on_disk(directory):
+        unmount(directory / "tree")
 
 
 def _collect(directory: Path, wanted: list[str], limit_bytes: int) -> list[ArtifactFile]:

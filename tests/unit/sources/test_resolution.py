@@ -73,8 +73,11 @@ async def test_resolve_prefers_a_branch_to_a_tag_of_its_name(
 
 
 async def test_resolve_takes_a_short_commit(repositories: Repositories, repository: Repository) -> None:
-    """A short hash is made whole; upper case is a hash too."""
+    """A short hash is made whole, upper case is a hash too, and a branch of an odd name is not asked."""
+    repository.git("branch", "None", "HEAD~1")
+    repository.commit("The third")
     commit = repository.git("rev-parse", "HEAD~1")
+    assert repository.git("merge-base", "--is-ancestor", "None", commit) == ""
     for given in (commit, commit[:8], commit[:8].upper()):
         source = await repositories.resolve(repository.path, commit=given, cwd=repository.path)
         assert source.spec.commit == commit

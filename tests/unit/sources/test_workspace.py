@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from stretto.core.errors import DriverError, InputError
+from stretto.core.errors import DiskFullError, DriverError, InputError
 from stretto.core.ports import Tree
 from stretto.sources.git import Repositories
 from stretto.sources.mount import MAX_OPTIONS_BYTES, is_mounted, mount_overlay, unmount
@@ -215,6 +216,64 @@ async def test_view_left_by_a_killed_process_is_removed(base: Path, tmp_path: Pa
     assert files_of(base)["a.txt"] == "a\n"
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system in memory with one megabyte of room."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.root
+@needs_root
+async def test_copy_on_a_full_disk_is_told_as_such(base: Path, small_disk: Path) -> None:
+    """No room for the tree has its own reason, and what was copied can be removed."""
+    (base / "big").write_bytes(b"x" * 2_000_000)
+    with pytest.raises(DriverError) as caught:
+        await open_view(Tree((base,)), small_disk / "attempt", overlay=False)
+    assert caught.value.reason == "disk_full"
+    await remove_view(small_disk / "attempt")
+    assert not (small_disk / "attempt").exists()
+
+
+@pytest.mark.root
+@needs_root
+async def test_view_on_a_file_system_in_memory_is_private(base: Path, small_disk: Path) -> None:
+    """Where the attempt's directory is in memory, deleting and making a directory again hides what was in it."""
+    view = await open_view(Tree((base,)), small_disk / "attempt")
+    remove_tree(view.path / "dir")
+    _tree(view.path, {"dir/new": "new\n"})
+    assert files_of(view.path) == {"a.txt": "a\n", "dir/new": "new\n", "gone/d.txt": "d\n"}
+    assert await _paths(view, "**") == ["dir/new"]
+    await remove_view(view.directory)
+    assert not view.directory.exists()
+
+
+@pytest.mark.root
+@needs_root
+async def test_checkout_on_a_full_disk_is_told_as_such(repository: Repository, small_disk: Path) -> None:
+    """A repository that does not fit leaves no half a mirror and no half a checkout."""
+    (repository.path / "big").write_bytes(os.urandom(2_000_000))
+    repository.commit("Large")
+    repositories = Repositories(small_disk / "home")
+    source = await repositories.resolve(repository.path, cwd=small_disk)
+    with pytest.raises(DiskFullError):
+        await repositories.checkout_source(source)
+    assert [path for path in small_disk.rglob("*") if path.is_file() and path.stat().st_size] == []
+
+
+@pytest.mark.root
+@needs_root
+async def test_checkout_on_another_file_system_is_whole(repository: Repository, small_disk: Path) -> None:
+    """Where objects can't be hard-linked from the original they are copied."""
+    repositories = Repositories(small_disk / "home")
+    tree = await repositories.checkout_source(await repositories.resolve(repository.path, cwd=small_disk))
+    assert Repository(tree).git("fsck") == ""
+    assert files_of(tree)["readme.txt"] == "two\n"
+
+
 async def test_collect_takes_what_was_changed_and_matches(view: View) -> None:
     """Unchanged, deleted and unmatched files are not artifacts; what is told of each is true."""
     tree = _tree(
@@ -241,6 +300,8 @@ async def test_collect_takes_what_was_changed_and_matches(view: View) -> None:
         ("d/**", ["d/e/f.log", "d/g.log"]),
         ("d/**/f.log", ["d/e/f.log"]),
         ("./d/e", ["d/e/f.log"]),
+        ("**/**/**/**/f.log", ["d/e/f.log"]),
+        ("**/e/**", ["d/e/f.log"]),
         ("?/g.*", ["d/g.log"]),
         ("[!a-c]/[e-g]*", ["d/e/f.log", "d/g.log"]),
         ("x[[]1].txt", ["x[1].txt"]),
