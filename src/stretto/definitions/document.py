@@ -16,7 +16,7 @@ import yaml
 
 from stretto.definitions import syntax
 from stretto.definitions.fault import Faults, Place
-from stretto.definitions.node import Kind, Node, cut, found, kind_of, quote
+from stretto.definitions.node import Kind, Node, found, kind_of, quote
 
 MAX_BYTES: Final = 1 << 20
 """The largest pipelines seen in the wild have a tenth of this."""
@@ -227,7 +227,7 @@ class _Reader:
 
     def _refuse_tag(self, place: Place, tag: str) -> None:
         written = f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag
-        self._faults.add(place, "unknown-tag", f"the tag {cut(written)} is not known here", "remove the tag")
+        self._faults.add(place, "unknown-tag", f"the tag {quote(written)} is not known here", "remove the tag")
 
     def _place(self, event: yaml.Event) -> Place:
         mark = event.start_mark

@@ -6,7 +6,7 @@ It knows where faults are and how they are hinted at, not what is a fault; that 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -55,6 +55,14 @@ class OverrideFault(Fault):
         return f"{self.argument}: {self.rule}: {self.message}{tail}"
 
 
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Return `did you mean …?` for the one of `words` that is most like `word`, None if none is."""
+    if len(word) > _MAX_WORD:
+        return None
+    close = difflib.get_close_matches(word, [known for known in words if len(known) <= _MAX_WORD], n=1)
+    return f"did you mean {close[0]!r}?" if close else None
+
+
 class Faults:
     """The faults found so far. False while there are none."""
 
@@ -78,12 +86,11 @@ class Faults:
             self._found[OverrideFault(0, 0, rule, message, hint, at.argument)] = None
 
     def nearest(self, word: str, words: Collection[str]) -> str | None:
-        """Return `did you mean …?` for the one of `words` that is most like `word`, None if none is."""
-        if len(word) > _MAX_WORD or len(words) > self._comparisons_left:
+        """Return the hint of `nearest`, as long as there are not too many hints to work out."""
+        if len(words) > self._comparisons_left:
             return None
         self._comparisons_left -= len(words)
-        close = difflib.get_close_matches(word, [known for known in words if len(known) <= _MAX_WORD], n=1)
-        return f"did you mean {close[0]!r}?" if close else None
+        return nearest(word, words)
 
     def __bool__(self) -> bool:
         return bool(self._found)

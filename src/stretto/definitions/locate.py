@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 from collections.abc import Collection, Sequence
 
 from stretto.core.errors import InputError
 from stretto.definitions.definition import Definition
+from stretto.definitions.fault import nearest
 from stretto.definitions.node import quote
 
 ROOT_FILES = ("pipeline.yml", "pipeline.yaml")
 DIRECTORY = ".cicd-pipelines"
+
+_MAX_CANDIDATES = 1_000
+"""How many paths are compared for a hint."""
 
 
 def locate(listing: Collection[str], *, file: str | None = None) -> tuple[str, ...]:
@@ -51,7 +54,7 @@ def choose(definitions: Sequence[Definition], names: Sequence[str] = ()) -> tupl
             )
     for name in names:
         if name not in by_name:
-            hint = _nearest(name, by_name) or f"the pipelines are {_listed(by_name)}"
+            hint = nearest(name, by_name) or f"the pipelines are {_listed(by_name)}"
             raise InputError(f"there is no pipeline {quote(name)}", hint=hint)
     if not names and len(by_name) > 1:
         message = f"the repository has {len(by_name)} pipelines: {_listed(by_name)}"
@@ -66,14 +69,11 @@ def _explicit(listing: Collection[str], file: str) -> str:
             f"-f {quote(file)}: the path leaves the repository", hint="write it relative to the repository's root"
         )
     if path not in listing:
-        raise InputError(f"-f {quote(file)}: the commit has no such file", hint=_nearest(path, listing))
+        raise InputError(
+            f"-f {quote(file)}: the commit has no such file",
+            hint=nearest(path, [known for known in listing if known.endswith((".yml", ".yaml"))][:_MAX_CANDIDATES]),
+        )
     return path
-
-
-def _nearest(name: str, names: Collection[str]) -> str | None:
-    candidates = [known for known in names if posixpath.splitext(known)[1] == posixpath.splitext(name)[1]]
-    close = difflib.get_close_matches(name, candidates[:1_000], n=1)
-    return f"did you mean {close[0]!r}?" if close else None
 
 
 def _listed(names: Collection[str]) -> str:

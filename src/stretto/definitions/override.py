@@ -7,7 +7,6 @@ it; one that can, but gives a value that is not allowed there, becomes a fault o
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Final
 
 from stretto.core.errors import InputError
 from stretto.definitions.document import read
-from stretto.definitions.fault import Faults
+from stretto.definitions.fault import Faults, nearest
 from stretto.definitions.name import VARIABLE_NAME
 from stretto.definitions.node import Kind, Node, found, quote
 from stretto.definitions.pipeline import JOBS, PIPELINE
@@ -80,11 +79,9 @@ def _replace(node: Node, shape: Shape | None, path: Sequence[str], value: Node, 
     name = path[at]
     if node.kind is Kind.LIST:
         if not re.fullmatch(r"[0-9]{1,6}", name) or int(name) >= len(node.items):
+            last = len(node.items) - 1
             raise _unknown(
-                argument,
-                path,
-                at,
-                f"the list has the positions 0 to {len(node.items) - 1}" if node.items else "the list is empty",
+                argument, path, at, f"the list has the positions 0 to {last}" if last >= 0 else "the list is empty"
             )
         items = list(node.items)
         items[int(name)] = _replace(items[int(name)], _child(shape, name), path, value, at + 1, argument)
@@ -92,10 +89,9 @@ def _replace(node: Node, shape: Shape | None, path: Sequence[str], value: Node, 
     if node.kind is not Kind.MAP:
         raise _unknown(argument, path, at, f"what is there is {found(node)}")
     if name not in node.entries and (shape is JOBS or _child(shape, name) is None):
-        raise _unknown(argument, path, at, _hint(name, [*node.entries, *_names(shape)]))
-    where = value.argument
-    empty = Node(Kind.MAP, 0, 0, where)
-    key, old = node.entries.get(name, (Node(Kind.STRING, 0, 0, where, name), empty))
+        raise _unknown(argument, path, at, nearest(name, [*node.entries, *_names(shape)]))
+    empty = Node(Kind.MAP, 0, 0, value.argument)
+    key, old = node.entries.get(name, (Node(Kind.STRING, 0, 0, value.argument, name), empty))
     if old.kind is Kind.NULL:
         old = empty
     new = _replace(old, _child(shape, name), path, value, at + 1, argument)
@@ -118,11 +114,6 @@ def _child(shape: Shape | None, name: str) -> Shape | None:
 
 def _names(shape: Shape | None) -> list[str]:
     return [keyword.name for keyword in shape.keywords] if isinstance(shape, Record) else []
-
-
-def _hint(name: str, names: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else None
 
 
 def _unknown(argument: str, path: Sequence[str], at: int, hint: str | None) -> InputError:
