@@ -1,8 +1,8 @@
 """Brings attempts up: image, tree and control files, a container that waits at its gate, and the opening of the gate.
 
 Every step finds out what is there already, so that it can be cut off anywhere and done again, by this process or another. Two
-facts decide: the token `started` (the script began: whatever the container's state, it is never started again) and the file `released`
-(this or an earlier orchestrator opened the gate, or was about to).
+facts decide: the token `started` (the script began: whatever the container's state, it is never started again) and the file
+`released` (this or an earlier orchestrator opened the gate, or was about to).
 """
 
 from __future__ import annotations

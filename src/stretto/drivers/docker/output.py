@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -80,7 +80,7 @@ class Output:
         """Whether `read` can go on at `position`."""
         return self.from_start and self.intact and not self._claimed and self._start == position
 
-    async def read(self) -> AsyncIterator[LogChunk]:
+    async def read(self) -> AsyncGenerator[LogChunk, None]:
         """Yield what comes, from where the last reader stopped, until the stream is over. One reader at a time."""
         self._claimed = True
         try:

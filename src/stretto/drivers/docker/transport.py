@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -93,7 +93,7 @@ class Response:
         self._transport = transport
         self._connection: Connection | None = connection
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, without a time-out: the engine may have nothing to say for hours."""
         while self._connection is not None:
             with foreign_errors(self._transport.where):
