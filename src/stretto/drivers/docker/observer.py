@@ -136,10 +136,10 @@ class Observer:
         try:
             async with aclosing(response.chunks()) as parts:
                 async for data in parts:
-                    for piece in frames.feed(data):
-                        at += len(piece)
-                        if at > position:
-                            yield LogChunk(datetime.now(UTC), piece[position - at :], at)
-                            position = at
+                    payload = frames.feed(data)
+                    at += len(payload)
+                    if at > position:
+                        yield LogChunk(datetime.now(UTC), payload[position - at :], at)
+                        position = at
         finally:
             response.close()

@@ -32,8 +32,8 @@ class Demultiplexer:
         self._header = b""
         self._left = 0
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the payload in `data`, in pieces."""
+    def feed(self, data: bytes) -> bytes:
+        """Return the payload in `data`."""
         pieces = []
         at = 0
         while at < len(data):
@@ -51,7 +51,7 @@ class Demultiplexer:
                     raise EngineUnavailableError("the Docker engine's output stream has no frame where one must be")
                 self._left = int.from_bytes(self._header[4:], "big")
                 self._header = b""
-        return pieces
+        return b"".join(pieces)
 
 
 class Output:
@@ -111,12 +111,11 @@ class Output:
         position = 0
         try:
             while data := await self._stream.read():
-                at = datetime.now(UTC)
-                for piece in frames.feed(data):
-                    position += len(piece)
-                    self._chunks.append(LogChunk(at, piece, position))
-                    self._size += len(piece)
-                self._arrived.set()
+                if payload := frames.feed(data):
+                    position += len(payload)
+                    self._chunks.append(LogChunk(datetime.now(UTC), payload, position))
+                    self._size += len(payload)
+                    self._arrived.set()
                 while self._size >= BUFFER_BYTES:
                     if not self._claimed:
                         self.intact = False
