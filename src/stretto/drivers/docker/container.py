@@ -151,21 +151,25 @@ def outcome_of(
     state: Mapping[str, Any], *, code: int | None, started_at: datetime | None, ended_at: datetime | None
 ) -> Outcome:
     """Return how an attempt ended, from the engine's `State` of its container and the exit code its script left, if any."""
-    times = {"started_at": started_at, "ended_at": ended_at or parse_time(str(state.get("FinishedAt", "")))}
-    engine_code = int(state.get("ExitCode", 0))
+    ended_at = ended_at or parse_time(str(state.get("FinishedAt", "")))
     if code == 0:
-        return Outcome(Status.SUCCESS, 0, **times)
-    if state.get("OOMKilled"):
-        final = code or engine_code
-        return _failed(final, Reason.OOM, "the job was killed for want of memory", times)
-    if code is None and (engine_code == 0 or engine_code in ENGINE_GONE_CODES):
-        text = f": {state['Error']}" if state.get("Error") else ""
-        return _failed(None, Reason.LOST, f"the container ended without the script's exit code{text}", times)
+        return Outcome(Status.SUCCESS, 0, started_at=started_at, ended_at=ended_at)
+    final, reason, message = _failure(state, code)
+    return Outcome(Status.FAILED, final, reason, message, started_at, ended_at)
+
+
+def _failure(state: Mapping[str, Any], code: int | None) -> tuple[int | None, Reason, str]:
+    engine_code = int(state.get("ExitCode", 0))
     final = engine_code if code is None else code
+    if state.get("OOMKilled"):
+        return final, Reason.OOM, "the job was killed for want of memory"
+    if code is None and (engine_code == 0 or engine_code in ENGINE_GONE_CODES):
+        detail = f": {state['Error']}" if state.get("Error") else ""
+        return None, Reason.LOST, f"the container ended without the script's exit code{detail}"
     if (name := signal_name(final)) is not None:
-        return _failed(final, Reason.KILLED, f"the job was killed by {name}", times)
+        return final, Reason.KILLED, f"the job was killed by {name}"
     explanation = f" ({EXPLANATIONS[final]})" if final in EXPLANATIONS else ""
-    return _failed(final, Reason.EXIT_CODE, f"the script ended with exit code {final}{explanation}", times)
+    return final, Reason.EXIT_CODE, f"the script ended with exit code {final}{explanation}"
 
 
 def lost(message: str) -> Outcome:
@@ -187,7 +191,3 @@ def parse_time(text: str) -> datetime | None:
     if match is None or text.startswith("0001-"):
         return None
     return datetime.fromisoformat(f"{match[1]}{match[2] or ''}{match[3].replace('Z', '+00:00')}")
-
-
-def _failed(code: int | None, reason: Reason, message: str, times: Mapping[str, datetime | None]) -> Outcome:
-    return Outcome(Status.FAILED, code, reason, message, times["started_at"], times["ended_at"])

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
@@ -90,7 +90,7 @@ class DockerDriver:
         """Return how the attempt ended; EngineUnavailableError if the engine stays away."""
         return await self._observer.wait(Place.read(handle))
 
-    async def logs(self, handle: Handle, position: int) -> AsyncIterator[LogChunk]:
+    async def logs(self, handle: Handle, position: int) -> AsyncGenerator[LogChunk, None]:
         """Yield the output after `position`."""
         async with aclosing(self._observer.logs(Place.read(handle), position)) as chunks:
             async for chunk in chunks:

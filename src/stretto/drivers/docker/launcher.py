@@ -1,8 +1,8 @@
 """Brings attempts up: image, tree and control files, a container that waits at its gate, and the opening of the gate.
 
 Every step finds out what is there already, so that it can be cut off anywhere and done again, by this process or another. Two
-facts decide: the token `started` (the script began: whatever the container's state, it is never started again) and the file `released`
-(this or an earlier orchestrator opened the gate, or was about to).
+facts decide: the token `started` (the script began: whatever the container's state, it is never started again) and the file
+`released` (this or an earlier orchestrator opened the gate, or was about to).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 ROOT_USERS: Final = frozenset({"", "0", "root"})
 NAME_TAKEN: Final = 409
 NOT_FOUND: Final = 404
+CREATE_TRIES: Final = 50
+CREATE_PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class Launcher:
 
     async def _plan(self, launch: Launch) -> Plan:
         place = Place.of(launch.key, launch.directory)
-        files = wrapper.files_for(launch.job)
+        files = wrapper.files_for(launch.job, launch.tree)
         if launch.job.container is None:
             raise DriverError(f"job {launch.job.name!r} names no image", reason=Reason.START_FAILED)
         image = await self._images.ensure(launch.job.container.image)
@@ -181,11 +183,14 @@ class Launcher:
                 return
             except RefusedError as error:
                 if self._sees_files or not tree.is_elsewhere(error):
-                    raise
+                    raise explain(error, plan.body) from error
             self._sees_files = False
             log.info("the engine does not see this host's files; trees are uploaded")
             await self.drop(plan.place)
-        await self._ask_to_create(plan, ())
+        try:
+            await self._ask_to_create(plan, ())
+        except RefusedError as error:
+            raise explain(error, plan.body) from error
 
     async def _create_here(self, plan: Plan) -> None:
         place = plan.place
@@ -196,18 +201,22 @@ class Launcher:
 
     async def _ask_to_create(self, plan: Plan, mounts: Sequence[Mapping[str, Any]]) -> None:
         """Create the container; another orchestrator that is quicker has made the same."""
-        body, image = plan.body_with(mounts), plan.body["Image"]
-        for last_try in (False, True):
+        body, image, name = plan.body_with(mounts), plan.body["Image"], plan.place.name
+        for left in reversed(range(CREATE_TRIES)):
             try:
-                await self._client.call("POST", "/containers/create", query={"name": plan.place.name}, json_body=body)
+                await self._client.call("POST", "/containers/create", query={"name": name}, json_body=body)
                 return
             except RefusedError as error:
-                if error.status == NAME_TAKEN:
-                    return
-                if error.status != NOT_FOUND or last_try:
+                if error.status not in (NAME_TAKEN, NOT_FOUND) or not left:
                     raise
-            self._images.forget(image)  # it was there a moment ago
-            await self._images.ensure(image)
+                taken = error.status == NAME_TAKEN
+            if not taken:  # the image was there a moment ago
+                self._images.forget(image)
+                await self._images.ensure(image)
+            elif await inspect(self._client, name) is not None:
+                return
+            else:  # the engine takes the name first and knows the container a little later
+                await asyncio.sleep(CREATE_PAUSE_S)
 
     async def _start_with_tree(self, plan: Plan) -> None:
         """Start the container; where volumes of type overlay turn out not to serve, make it anew with a mount of this host."""

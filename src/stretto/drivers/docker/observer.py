@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
@@ -19,6 +20,9 @@ from stretto.drivers.docker.record import EXIT, STARTED, inspect, is_running, re
 
 GONE: Final = frozenset({404, 409})
 """Answers about a container that is not there, or is being removed."""
+
+FOLLOW_PAUSE_S: Final = 0.1
+"""Between two looks at a log that the engine does not follow though its container runs."""
 
 
 class Observer:
@@ -49,7 +53,7 @@ class Observer:
             except EngineUnavailableError as error:
                 await patience.pause(error)
 
-    async def logs(self, place: Place, position: int) -> AsyncIterator[LogChunk]:
+    async def logs(self, place: Place, position: int) -> AsyncGenerator[LogChunk, None]:
         """Yield the output after `position`: from the attached stream if it has it, else from the engine's own log."""
         output = self._launcher.output(place.name)
         if output is not None and output.can_give(position):
@@ -93,19 +97,29 @@ class Observer:
     async def _times(self, place: Place) -> tuple[datetime | None, datetime | None]:
         return await written_at(self._client, place, STARTED), await written_at(self._client, place, EXIT)
 
-    async def _engine_log(self, place: Place, position: int) -> AsyncIterator[LogChunk]:
+    async def _engine_log(self, place: Place, position: int) -> AsyncGenerator[LogChunk, None]:
+        """Follow the log while the container runs, then read it once more as a whole: following may miss what came last.
+
+        (Docker 20.10 stops following a log of the driver `local` before the entry that the end of the output makes.)
+        """
         patience = Patience(self._reconnect_s)
+        followed = False
         while True:
             try:
-                async with aclosing(self._read_log(place, position)) as chunks:
+                container = await inspect(self._client, place.name)
+                patience.heard()
+                if container is None:
+                    return
+                running = is_running(container)
+                if running and followed:
+                    await asyncio.sleep(FOLLOW_PAUSE_S)
+                async with aclosing(self._read_log(place, position, follow=running)) as chunks:
                     async for chunk in chunks:
-                        patience.heard()
                         position = chunk.position
                         yield chunk
-                container = await inspect(self._client, place.name)
-                if container is None or not is_running(container):
+                if not running:
                     return
-                raise EngineUnavailableError("the engine ended the log of a container that runs")
+                followed = True
             except RefusedError as error:
                 if error.status in GONE:
                     return
@@ -113,20 +127,19 @@ class Observer:
             except EngineUnavailableError as error:
                 await patience.pause(error)
 
-    async def _read_log(self, place: Place, position: int) -> AsyncIterator[LogChunk]:
-        response = await self._client.stream(
-            "GET",
-            f"/containers/{segment(place.name)}/logs",
-            query={"follow": "true", "stdout": "true", "stderr": "true"},
-        )
+    async def _read_log(self, place: Place, position: int, *, follow: bool) -> AsyncGenerator[LogChunk, None]:
+        path = f"/containers/{segment(place.name)}/logs"
+        query = {"follow": "true" if follow else "false", "stdout": "true", "stderr": "true"}
+        response = await self._client.stream("GET", path, query=query)
         frames = Demultiplexer()
         at = 0
         try:
-            async for data in response.chunks():
-                for piece in frames.feed(data):
-                    at += len(piece)
+            async with aclosing(response.chunks()) as parts:
+                async for data in parts:
+                    payload = frames.feed(data)
+                    at += len(payload)
                     if at > position:
-                        yield LogChunk(datetime.now(UTC), piece[-(at - position) :], at)
+                        yield LogChunk(datetime.now(UTC), payload[position - at :], at)
                         position = at
         finally:
             response.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,8 +32,8 @@ class Demultiplexer:
         self._header = b""
         self._left = 0
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the payload in `data`, in pieces."""
+    def feed(self, data: bytes) -> bytes:
+        """Return the payload in `data`."""
         pieces = []
         at = 0
         while at < len(data):
@@ -51,7 +51,7 @@ class Demultiplexer:
                     raise EngineUnavailableError("the Docker engine's output stream has no frame where one must be")
                 self._left = int.from_bytes(self._header[4:], "big")
                 self._header = b""
-        return pieces
+        return b"".join(pieces)
 
 
 class Output:
@@ -80,7 +80,7 @@ class Output:
         """Whether `read` can go on at `position`."""
         return self.from_start and self.intact and not self._claimed and self._start == position
 
-    async def read(self) -> AsyncIterator[LogChunk]:
+    async def read(self) -> AsyncGenerator[LogChunk, None]:
         """Yield what comes, from where the last reader stopped, until the stream is over. One reader at a time."""
         self._claimed = True
         try:
@@ -111,12 +111,11 @@ class Output:
         position = 0
         try:
             while data := await self._stream.read():
-                at = datetime.now(UTC)
-                for piece in frames.feed(data):
-                    position += len(piece)
-                    self._chunks.append(LogChunk(at, piece, position))
-                    self._size += len(piece)
-                self._arrived.set()
+                if payload := frames.feed(data):
+                    position += len(payload)
+                    self._chunks.append(LogChunk(datetime.now(UTC), payload, position))
+                    self._size += len(payload)
+                    self._arrived.set()
                 while self._size >= BUFFER_BYTES:
                     if not self._claimed:
                         self.intact = False

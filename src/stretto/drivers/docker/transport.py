@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -66,14 +66,22 @@ class Connection:
 
     async def receive(self) -> h11.Event:
         """Return the next part of the answer."""
-        while True:
-            event = self.http.next_event()
-            if event is h11.NEED_DATA:
-                self.http.receive_data(await self.channel.reader.read(READ_BYTES))
-            elif isinstance(event, h11.Event):
-                return event
-            else:
-                raise ConnectionError("the connection is not in a state to be read")
+        while (event := self.next_event()) is None:
+            await self.read()
+        return event
+
+    def next_event(self) -> h11.Event | None:
+        """Return the next part of the answer if it has arrived."""
+        event = self.http.next_event()
+        if event is h11.NEED_DATA:
+            return None
+        if not isinstance(event, h11.Event):
+            raise ConnectionError("the connection is not in a state to be read")
+        return event
+
+    async def read(self) -> None:
+        """Take in more of the answer."""
+        self.http.receive_data(await self.channel.reader.read(READ_BYTES))
 
     def is_idle(self) -> bool:
         """Whether the connection stands and could take a request."""
@@ -93,16 +101,20 @@ class Response:
         self._transport = transport
         self._connection: Connection | None = connection
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, without a time-out: the engine may have nothing to say for hours."""
-        while self._connection is not None:
+        while (connection := self._connection) is not None:
+            parts: list[bytes] = []
             with foreign_errors(self._transport.where):
-                event = await self._connection.receive()
-            if isinstance(event, h11.Data):
-                yield bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                connection, self._connection = self._connection, None
+                event: h11.Event | None = await connection.receive()
+                while isinstance(event, h11.Data):  # an answer in many small pieces is handed on in few large ones
+                    parts.append(event.data)
+                    event = connection.next_event()
+            if isinstance(event, h11.EndOfMessage):
+                self._connection = None
                 self._transport.keep(connection)
+            if parts:
+                yield b"".join(parts)
 
     async def read(self, limit_bytes: int = BODY_LIMIT_BYTES) -> bytes:
         """Return the body whole; an answer above the limit is refused."""

@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import io
 import posixpath
+import secrets
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 from stretto.core.errors import DriverError
+from stretto.core.ports import Tree
 from stretto.core.spec import JobSpec, Script
 from stretto.core.states import Reason
 
@@ -42,16 +44,18 @@ NOT_RELEASED_EXIT: Final = 120
 RAN_BEFORE_EXIT: Final = 121
 """The wrapper's exit code when the token was taken already."""
 
+# The wrapper's own words (a shell says "Killed" when its child was) are not the job's output and go nowhere. The parentheses are
+# for shells that redirect themselves while such a child runs.
 _RUN: Final = f"""\
-exec 2>&1
+exec 2>/dev/null
 read -r _ || exit {NOT_RELEASED_EXIT}
 exec </dev/null
-(set -C; : >{CONTROL}/started) 2>/dev/null || exit {RAN_BEFORE_EXIT}
+(set -C; : >{CONTROL}/started) || exit {RAN_BEFORE_EXIT}
 read -r directory <{CONTROL}/directory
-if cd "$directory"; then
-    /bin/sh -e {CONTROL}/main
+if cd "$directory" 2>&1; then
+    (exec /bin/sh -e {CONTROL}/main 2>&1)
     code=$?
-    if [ -f {CONTROL}/after ]; then /bin/sh -e {CONTROL}/after; fi
+    if [ -f {CONTROL}/after ]; then (exec /bin/sh -e {CONTROL}/after 2>&1); fi
 else
     code=1
 fi
@@ -60,28 +64,41 @@ exit "$code"
 """
 
 
-def files_for(job: JobSpec) -> dict[str, bytes]:
+def files_for(job: JobSpec, tree: Tree | None) -> dict[str, bytes]:
     """Return the control files by name; DriverError where the job can't be run by a shell."""
     if job.script is None:
         raise DriverError(f"job {job.name!r} has no script to run", reason=Reason.START_FAILED)
     files = {
         "run": _RUN.encode(),
-        "directory": working_directory(job).encode() + b"\n",
+        "directory": working_directory(job, tree).encode() + b"\n",
         "main": _lines((*job.script.before, *job.script.main)),
     }
     return files | _after(job.script)
 
 
-def working_directory(job: JobSpec) -> str:
-    """Return the absolute directory the script starts in; DriverError where it is outside the tree."""
-    path = posixpath.normpath(posixpath.join(WORKSPACE, job.working_directory or "."))
-    if not f"{path}/".startswith(f"{WORKSPACE}/") or "\n" in path or "\0" in path:
+def working_directory(job: JobSpec, tree: Tree | None) -> str:
+    """Return the absolute directory the script starts in; DriverError where the tree has none such."""
+    inner = posixpath.normpath(posixpath.join(WORKSPACE, job.working_directory or "."))
+    path = posixpath.relpath(inner, WORKSPACE)
+    outside = path == ".." or path.startswith("../") or "\n" in path or "\0" in path
+    if outside or not (path == "." or _is_directory(tree, path)):
         raise DriverError(
-            f"the working directory {job.working_directory!r} of job {job.name!r} is not in the tree",
+            f"job {job.name!r}: its working_directory {job.working_directory!r} is no directory of the tree",
             reason=Reason.START_FAILED,
             hint="give a path relative to the repository's root",
         )
-    return path
+    return inner
+
+
+def _is_directory(tree: Tree | None, path: str) -> bool:
+    """Whether the first layer that has `path` has a directory there; through links the shell itself finds out."""
+    for lower in () if tree is None else tree.lowers:
+        place = lower / path
+        if place.is_symlink() or any(parent.is_symlink() for parent in place.parents if lower in parent.parents):
+            return True
+        if place.exists():
+            return place.is_dir()
+    return False
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -92,7 +109,7 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o777)
     for name, data in files.items():
-        partial = directory / f"{name}.partial"
+        partial = directory / f"{name}.{secrets.token_hex(4)}"
         partial.write_bytes(data)
         partial.chmod(0o644)
         partial.replace(directory / name)  # whole at any time: another orchestrator may be writing the same
