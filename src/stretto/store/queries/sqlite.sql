@@ -31,7 +31,10 @@ ON CONFLICT (run, job, number) DO UPDATE SET
     started_at = excluded.started_at, ended_at = excluded.ended_at, handle = excluded.handle;
 
 -- name: insert_artifact
-INSERT INTO artifact (run, job, attempt, path, size_bytes, digest, executable, link) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+-- Two names that are no valid UTF-8 may look the same as text; the events tell them apart.
+INSERT INTO artifact (run, job, attempt, path, size_bytes, digest, executable, link)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
 
 -- name: settle_request
 DELETE FROM request WHERE run = ? AND id = ?;
