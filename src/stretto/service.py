@@ -127,6 +127,10 @@ class Service:
 
     # ----------------------------------------------------------------------------------------------------- reading
 
+    async def find_run(self, run: str) -> RunRow:
+        """See `Waist.find_run`."""
+        return await self._parts.store.find_run(run)
+
     async def list_runs(self, which: RunFilter) -> list[RunRow]:
         """See `Waist.list_runs`."""
         return await self._parts.store.list_runs(which)

@@ -92,6 +92,9 @@ class Waist(Protocol):
         A run that no live process owns is taken up and ended here.
         """
 
+    async def find_run(self, run: str) -> RunRow:
+        """Return the run; NotFoundError."""
+
     async def list_runs(self, which: RunFilter) -> list[RunRow]:
         """Return the runs that match, newest first."""
 

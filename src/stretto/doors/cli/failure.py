@@ -165,9 +165,9 @@ def _write_crash_file(trace: str, options: Options, argv: Sequence[str]) -> Path
         trace,
     ]
     name = f"crash-{now:%Y%m%d-%H%M%S}-{os.getpid()}.txt"
-    for find_directory in (lambda: options.settings().home / "crashes", lambda: Path(tempfile.gettempdir())):
+    for temporary in (False, True):
         try:
-            directory = find_directory()
+            directory = Path(tempfile.gettempdir()) if temporary else options.settings().home / "crashes"
             directory.mkdir(parents=True, exist_ok=True)
             path: Path = directory / name
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, CRASH_FILE_MODE), "w") as file:  # noqa: PTH123

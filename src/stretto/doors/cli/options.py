@@ -19,8 +19,8 @@ import click
 from stretto.doors.cli.text import Paint
 
 if TYPE_CHECKING:
-    from stretto.waist import Waist
     from stretto.settings import Settings
+    from stretto.waist import Waist
 
     Opener = Callable[[Settings], AbstractAsyncContextManager[Waist]]
 
@@ -50,10 +50,11 @@ class Options:
 
     def open(self, settings: Settings | None = None) -> AbstractAsyncContextManager[Waist]:
         """Return the waist, to be entered."""
-        opener = self._opener
-        if opener is None:
-            from stretto.wiring import open_service as opener
-        return opener(settings or self.settings())
+        if self._opener is not None:
+            return self._opener(settings or self.settings())
+        from stretto.wiring import open_service
+
+        return open_service(settings or self.settings())
 
     def paint(self, stream: TextIO) -> Paint:
         """Return the colours for this stream: on a terminal, unless NO_COLOR or a dumb terminal says no."""
