@@ -173,6 +173,7 @@ async def test_pid_with_a_new_owner_is_not_taken_for_the_shim(driver: ProcessDri
     stranger = await asyncio.create_subprocess_exec("sleep", "100")
     try:
         (launch.directory / "started").write_text(f"{stranger.pid}\n")
+        (launch.directory / "log").touch()
         handle = await driver.start(launch)
         assert (await driver.wait(handle)).reason == Reason.LOST
         await driver.stop(handle, 0)
