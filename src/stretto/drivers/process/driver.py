@@ -160,8 +160,15 @@ class ProcessDriver:
         """Start the shim and watch it. Nothing is awaited in between, so that no child is left unwatched."""
         key, shell = launch.key.text, self._settings.shell
         environment = build_environment(key, launch.variables, shell, own=os.environ)
+        is_first = not folder.is_started
         folder.mark_started()
-        self._watches[key] = Watch.child(spawn_shim(folder, place, shell, environment))
+        try:
+            pid = spawn_shim(folder, place, shell, environment)
+        except DriverError:
+            if is_first:
+                folder.unmark_started()
+            raise
+        self._watches[key] = Watch.child(pid)
 
     async def _watch(self, key: str, folder: Folder) -> Watch | None:
         """Return what watches the attempt's shim; None where there is no shim, or one that is gone and was not ours.

@@ -94,6 +94,13 @@ class Folder:
         """Leave word of the time. OSError."""
         os.utime(f"{self.path}/script")
 
+    def unmark_started(self) -> None:
+        """Take back the log that a spawn has opened before it failed. OSError."""
+        try:
+            os.unlink(self.log)
+        except FileNotFoundError:
+            pass
+
     def mark_killed(self) -> None:
         """Leave word that we are about to kill the attempt; without room on the disk, leave none."""
         try:
