@@ -173,6 +173,7 @@ async def test_pid_with_a_new_owner_is_not_taken_for_the_shim(driver: ProcessDri
     stranger = await asyncio.create_subprocess_exec("sleep", "100")
     try:
         (launch.directory / "started").write_text(f"{stranger.pid}\n")
+        (launch.directory / "log").touch()
         handle = await driver.start(launch)
         assert (await driver.wait(handle)).reason == Reason.LOST
         await driver.stop(handle, 0)
@@ -219,9 +220,11 @@ async def test_cancelled_start_leaves_nothing_going_on(driver: ProcessDriver, tm
 async def test_missing_shell_fails_the_start(tmp_path: Path) -> None:
     """Without a shell nothing can run; the message names it."""
     driver = ProcessDriver(ProcessSettings(attempts=tmp_path / "attempts", shell="/no/such/sh"))
+    launch = launch_of(tmp_path, "true")
     with pytest.raises(DriverError, match="/no/such/sh") as caught:
-        await driver.start(launch_of(tmp_path, "true"))
+        await driver.start(launch)
     assert caught.value.reason == Reason.START_FAILED
+    assert await driver.find(launch.key, launch.directory) is None
 
 
 async def test_no_further_process_fails_the_start(
