@@ -31,9 +31,6 @@ CLAIM_LEASE_S: Final = 30.0
 _FORGET_WORKERS_S: Final = 86_400.0
 """How long the row of a conductor that is gone stays, for people to look at."""
 _MINIMUM_SQLITE: Final = (3, 37, 0)  # STRICT tables; RETURNING is older
-_CHECKPOINT_PAGES: Final = 250
-"""Pages of the write-ahead log after which they move to the database and the log starts over. Fewer than the default, as writing
-over a log is several times quicker to sync than growing it, most of all on a disk that others use too (`bench/commits.py`)."""
 
 
 class SqliteStore:
@@ -238,7 +235,6 @@ class SqliteStore:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA foreign_keys = ON")
-                connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
                 migrate(connection, self._path, read_migrations())
                 connection.execute("PRAGMA busy_timeout = 0")  # the writer waits in its own way
             except BaseException:

@@ -14,7 +14,7 @@ INSERT INTO job (run, job, name, stage, status) VALUES (?, ?, ?, ?, ?);
 INSERT INTO event (run, seq, kind, at, body) VALUES (?, ?, ?, ?, ?);
 
 -- name: pass_fence
--- The run's number and last event, for the holder of the newest claim only. (UPDATE … RETURNING takes three times as long.)
+-- The run's number and last event, for the holder of the newest claim only.
 SELECT number, seq FROM run WHERE id = ? AND fence = ? AND held;
 
 -- name: advance_run
