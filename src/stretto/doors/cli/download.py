@@ -88,7 +88,7 @@ def download(plan: Iterable[Download], directory: Path) -> list[tuple[Download, 
                     it.target.symlink_to(it.stored.artifact.link)
                     links.append(it)
     for it in links:  # only now that all are there is it known where each one leads
-        inside = _is_inside(it.target, directory) and not os.path.isabs(it.stored.artifact.link or "")
+        inside = _is_inside(it.target, directory) and not it.target.readlink().is_absolute()
         if not inside:
             it.target.unlink()
         done.append((it, Done.WRITTEN if inside else Done.LEFT_OUT))
@@ -112,7 +112,7 @@ def _is_inside(path: Path, directory: Path) -> bool:
 
 def _is_same(it: StoredArtifact, target: Path) -> bool:
     if it.artifact.link is not None or target.is_symlink():
-        return target.is_symlink() and os.readlink(target) == it.artifact.link
+        return target.is_symlink() and str(target.readlink()) == it.artifact.link
     return it.path is not None and target.is_file() and filecmp.cmp(it.path, target, shallow=False)
 
 

@@ -24,7 +24,7 @@ SHORT_COMMIT = 10
 @declare("plan", example="stretto plan -b main --var LEVEL=debug")
 @request_options
 @click.pass_obj
-def command(options: Options, **request: Any) -> None:
+def command(options: Options, /, **request: Any) -> None:
     """Show what `run` with the same options would run, in which order and why; nothing is stored or started.
 
     REPOSITORY is a path or URL; default: the one around the current directory.
