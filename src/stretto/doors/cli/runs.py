@@ -26,7 +26,13 @@ DEFAULT_LIMIT: Final = 20
 
 
 @declare("runs", example="stretto runs --status failed --branch main")
-@click.option("--status", "statuses", type=click.Choice([*Status]), multiple=True, help="Status; may be repeated.")
+@click.option(
+    "--status",
+    "statuses",
+    type=click.Choice([it.value for it in Status]),
+    multiple=True,
+    help="Status; may be repeated.",
+)
 @click.option("--branch", metavar="NAME", help="Branch.")
 @click.option("--repository", metavar="PATH|URL", help="Repository, as `run` was given it.")
 @click.option("--pipeline", metavar="NAME", help="Pipeline.")
