@@ -57,12 +57,12 @@ class LogRequest:
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """An artifact with the job and attempt that left it and where its bytes are on this host."""
+    """An artifact with the job and attempt that left it and where its bytes are on this host; a link has none: None."""
 
     job: str
     attempt: int
     artifact: Artifact
-    path: Path
+    path: Path | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,10 @@ def _run_with_kills(
 def latest(repository: Path, home: Path) -> int:
     """Return the number of the newest run, 0 without any."""
     import sqlite3
-    if not (home/"stretto.db").exists(): return 0
-    c=sqlite3.connect(home/"stretto.db"); n=c.execute("select max(number) from run").fetchone()[0]; c.close()
+
+    if not (home / "stretto.db").exists():
+        return 0
+    c = sqlite3.connect(home / "stretto.db")
+    n = c.execute("select max(number) from run").fetchone()[0]
+    c.close()
     return n or 0

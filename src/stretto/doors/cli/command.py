@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stretto.doors.cli.options import shared_options
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -25,7 +28,7 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, then those that every command takes."""
-        own = [param for param in self.get_params(ctx) if param not in self.shared]
+        own = [it for it in self.get_params(ctx) if isinstance(it, click.Option) and it not in self.shared]
         for title, params in (("Options", own), ("Options of every command", self.shared)):
             records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
             with formatter.section(title):
@@ -80,6 +83,17 @@ class LazyGroup(click.Group):
             hint = f"Did you mean {close[0]!r}?" if close else "See 'stretto --help'."
             raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the commands' names without importing them, at a press of TAB."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in self.modules.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without importing them."""

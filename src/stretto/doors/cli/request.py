@@ -6,16 +6,17 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from stretto.waist import RunRequest
+from stretto.definitions import read_variables
+from stretto.drivers.registry import DRIVERS
+from stretto.waist import RunRequest
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-DRIVER: Final = click.Choice(["docker", "process"])
+DRIVER: Final = click.Choice(list(DRIVERS))
 
 _PARAMETERS: Final = [
     click.argument("repository", required=False),
@@ -50,9 +51,6 @@ def make_request(
     working_tree: bool = False,
 ) -> RunRequest:
     """Return the request that the options of `request_options` make; InputError."""
-    from stretto.definitions import read_variables
-    from stretto.waist import RunRequest
-
     return RunRequest(
         repository=repository,
         branch=branch,

@@ -84,8 +84,8 @@ async def test_environment_is_the_base_and_the_jobs_own(
         line.partition("=")[0]
         for line in (await output_of(driver, launch_of(tmp_path, "env", OWN="x"))).decode().split()
     }
-    assert names <= {*KEPT, "SHELL", "OWN", "STRETTO_ATTEMPT", "PWD", "OLDPWD", "_"}
-    assert {"PATH", "HOME", "SHELL", "OWN", "STRETTO_ATTEMPT"} <= names
+    assert names <= {*KEPT, "SHELL", "OWN", "STRETTO_ATTEMPT_KEY", "PWD", "OLDPWD", "_"}
+    assert {"PATH", "HOME", "SHELL", "OWN", "STRETTO_ATTEMPT_KEY"} <= names
 
 
 async def test_jobs_variables_do_not_steer_the_shim(driver: ProcessDriver, tmp_path: Path) -> None:
