@@ -123,7 +123,6 @@ def test_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path: Path, lis
         assert take_effects(listener) == effects, f"seed {SEED}, run {rounds}"
         assert not leftovers(home), f"seed {SEED}, run {rounds}"
         assert kills > began_with, "a run ended without having been killed: the moments are too late"
-    print(f"{kills} kills in {rounds} runs, seed {SEED}")
 
 
 def take_effects(listener: Listener) -> Counter[str]:
@@ -168,11 +167,5 @@ def _run_with_kills(
 
 def latest(repository: Path, home: Path) -> int:
     """Return the number of the newest run, 0 without any."""
-    import sqlite3
-
-    if not (home / "stretto.db").exists():
-        return 0
-    c = sqlite3.connect(home / "stretto.db")
-    n = c.execute("select max(number) from run").fetchone()[0]
-    c.close()
-    return n or 0
+    rows = json.loads(run_cli(["runs", "--json", "--limit", "1"], repository, home).out)
+    return int(rows[0]["number"]) if rows else 0

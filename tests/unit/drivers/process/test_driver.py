@@ -50,7 +50,7 @@ def spawn_shim(launch: Launch, place: Path, before: str = "") -> subprocess.Pope
     command = f'{before} exec /bin/sh "$@"'
     return subprocess.Popen(
         ["/bin/sh", "-c", command, "sh", SHIM, launch.directory, place, "/bin/sh"],
-        env={"STRETTO_ATTEMPT": launch.key.text},
+        env={"STRETTO_ATTEMPT_KEY": launch.key.text},
         start_new_session=True,
         stdout=subprocess.PIPE,
     )
