@@ -129,10 +129,14 @@ class Engine:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """Kill it without a chance to put anything away."""
+        """Kill it and its containerd without a chance to put anything away; the containers' own shims live on."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        for pid in _pids_of(f"{self._directory}/exec/containerd/containerd.toml"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        (self._directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it, and the containerd that it started."""
