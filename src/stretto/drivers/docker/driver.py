@@ -125,7 +125,8 @@ class DockerDriver:
         except DriverError as error:
             if not isinstance(error.__cause__, PermissionError):
                 raise
-        await self._as_root(place, ("chown", "-Rh", f"{os.geteuid()}:{os.getegid()}", f"{TARGET}/view/upper"))
+        written = "upper" if (directory / "upper").exists() else "tree"
+        await self._as_root(place, ("chown", "-Rh", f"{os.geteuid()}:{os.getegid()}", f"{TARGET}/view/{written}"))
         return await collect(directory, list(patterns), limit_bytes)
 
     async def remove(self, handle: Handle) -> None:

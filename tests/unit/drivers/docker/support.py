@@ -99,7 +99,11 @@ async def fake_engine(path: Path, answer: Answer, *, ping: bytes = PING) -> Asyn
 
 
 class Engine:
-    """A dockerd of the test's own, which may be killed. `prefix` is run before it, such as `unshare`."""
+    """A dockerd of the test's own, which may be killed. `prefix` is run before it.
+
+    It has a network namespace of its own: with `--bridge=none` dockerd deletes the interface `docker0`, which in the machine's
+    namespace belongs to the machine's engine.
+    """
 
     def __init__(self, directory: Path, prefix: tuple[str, ...] = ()) -> None:
         self._directory = directory
@@ -121,7 +125,7 @@ class Engine:
         ]
         (self._directory / "pid").unlink(missing_ok=True)
         with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen([*self._prefix, *command], stdout=log, stderr=log)
+            self._process = subprocess.Popen(["unshare", "--net", *self._prefix, *command], stdout=log, stderr=log)
         deadline = time.monotonic() + 60
         while not (self.socket.exists() and engine_answers(str(self.socket))):
             if time.monotonic() > deadline or self._process.poll() is not None:
@@ -129,10 +133,14 @@ class Engine:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """Kill it without a chance to put anything away."""
+        """Kill it and its containerd without a chance to put anything away; the containers' own shims live on."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        for pid in _pids_of(f"{self._directory}/exec/containerd/containerd.toml"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        (self._directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it, and the containerd that it started."""

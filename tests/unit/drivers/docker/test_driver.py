@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -376,3 +377,45 @@ async def test_stop_reaches_every_process_and_lets_after_run(
     log = await read_log(driver, handle)
     assert b"inner got it\n" in log
     assert log.endswith(b"after\n")
+
+
+ORDINARY = """
+import asyncio, concurrent.futures.thread, os, sys, tempfile  # all imports before the rights are dropped
+from pathlib import Path
+from stretto.core.ports import Launch, Tree
+from stretto.core.spec import AttemptKey, ContainerSpec, JobSpec, Script
+from stretto.drivers.docker import DockerDriver, DockerSettings
+image, directory, installation, group = sys.argv[1:]
+os.setgroups([int(group)]); os.setgid(65534); os.setuid(65534)
+home = Path(directory)
+(home / "base").mkdir(); (home / "base/file").write_text("x")
+async def main():
+    driver = DockerDriver(DockerSettings(pull="never"), installation=installation)
+    for user in (None, "job"):
+        key = AttemptKey("ordinary" + installation[-8:].replace("_", ""), f"as-{user}", 1)
+        script = Script(("umask 077", "mkdir -p a/b", "echo made >a/b/c", "echo y >file"))
+        spec = JobSpec(key.job, "test", "docker", script=script, container=ContainerSpec(image, user=user))
+        handle = await driver.start(Launch(key, spec, home / key.name, Tree((home / "base",))))
+        print((await driver.wait(handle)).status)
+        print([(f.path, f.source.read_text()) for f in await driver.collect(handle, ["**"], 1000)])
+        await driver.remove(handle)
+    print(os.listdir(home), await driver.orphans())
+    await driver.close()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_ordinary_user_collects_and_removes_what_root_wrote(images: dict[str, str]) -> None:
+    """Without being root: files that the container's root made are collected and deleted all the same."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        os.chown(directory, 65534, 65534)
+        group = Path("/var/run/docker.sock").stat().st_gid
+        arguments = [images["busybox"], directory, f"unit-{Path(directory).name}", str(group)]
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", ORDINARY, *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await child.communicate()
+    files = "[('a/b/c', 'made\\n'), ('file', 'y\\n')]"
+    assert output.decode().splitlines() == ["success", files, "success", files, "['base'] []"]
