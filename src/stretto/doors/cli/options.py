@@ -1,0 +1,101 @@
+"""What every command takes, and what it gets from that: settings, colours, the waist.
+
+The same options may stand before and after the command's name. Nothing heavy is imported here: a command that opens no store
+must not pay for one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from stretto.doors.cli.text import Paint
+
+if TYPE_CHECKING:
+    from stretto.service import Waist
+    from stretto.settings import Settings
+
+    Opener = Callable[[Settings], AbstractAsyncContextManager[Waist]]
+
+
+class Options:
+    """The options that every command takes. `opener` stands in for `wiring.open_service` in tests."""
+
+    def __init__(self, opener: Opener | None = None) -> None:
+        self.json = False
+        self.quiet = False
+        self.verbose = False
+        self.color = "auto"
+        self.home: Path | None = None
+        self.config: Path | None = None
+        self._opener = opener
+
+    def settings(self) -> Settings:
+        """Return the settings with what the command line says about them."""
+        from stretto.settings import load
+
+        environment = dict(os.environ)
+        if self.home is not None:
+            environment["STRETTO_HOME"] = str(self.home.absolute())
+        if self.config is not None:
+            environment["STRETTO_CONFIG"] = str(self.config)
+        return load(environment)
+
+    def open(self, settings: Settings | None = None) -> AbstractAsyncContextManager[Waist]:
+        """Return the waist, to be entered."""
+        opener = self._opener
+        if opener is None:
+            from stretto.wiring import open_service as opener
+        return opener(settings or self.settings())
+
+    def paint(self, stream: TextIO) -> Paint:
+        """Return the colours for this stream: on a terminal, unless NO_COLOR or a dumb terminal says no."""
+        if self.color == "auto":
+            return Paint(is_terminal(stream) and not os.environ.get("NO_COLOR"))
+        return Paint(self.color == "always")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Say whether the stream is a terminal that understands more than plain text."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def columns(stream: TextIO) -> int | None:
+    """Return how wide the stream's terminal is, None where lines may have any length."""
+    return get_terminal_size().columns if stream.isatty() else None
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a line and flush it, so that a reader at the other end of a pipe sees it now."""
+    stream = sys.stderr if err else sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def _take(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and not ctx.resilient_parsing:
+        setattr(ctx.ensure_object(Options), str(param.name), value)
+
+
+def shared_options() -> list[click.Option]:
+    """Return the options of every command; None means that it was not given here."""
+
+    def option(*names: str, **more: Any) -> click.Option:
+        return click.Option(names, expose_value=False, callback=_take, default=None, **more)
+
+    path = click.Path(path_type=Path)
+    return [
+        option("--json", is_flag=True, help="Print JSON for machines; errors too."),
+        option("-q", "--quiet", is_flag=True, help="Print results and errors only."),
+        option("-v", "--verbose", is_flag=True, help="Print more."),
+        option("--home", type=path, metavar="DIR", help="Where state is kept (STRETTO_HOME)."),
+        option("--config", type=path, metavar="FILE", help="The settings file (STRETTO_CONFIG)."),
+        option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours; auto: on a terminal."),
+    ]
