@@ -1,111 +1,310 @@
-"""The waist: everything a door can ask for. The doors know this and reports, and nothing beneath.
-
-Methods are short; what they join is in `definitions`, `sources`, `store`, `engine` and `reports`. Every reference to a run is
-its number or its id (or an unambiguous start of it), as text.
-"""
+"""The waist on this host: joins definitions, sources, store, engine and reports. Decides nothing itself."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+import asyncio
+import logging
+import posixpath
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
-from stretto.core.events import Artifact, Event
-from stretto.core.ports import RunFilter, RunRow
+from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
+from stretto.core.events import Event, RunEnded
+from stretto.core.ports import Claim, Driver, NewRun, Repositories, RunFilter, RunRow, Source, Store
 from stretto.core.run import Run
-from stretto.core.spec import RunSpec
+from stretto.core.spec import AttemptKey, RunSpec
+from stretto.core.states import FINAL
+from stretto.definitions import choose, compile_pipeline, load, locate
+from stretto.definitions.locate import DIRECTORY, ROOT_FILES
+from stretto.engine.attempt import Places
+from stretto.engine.conductor import CANCEL, Conductor, Parts
+from stretto.engine.leases import hold
+from stretto.engine.recovery import reap, replay, sweep
+from stretto.engine.slots import Slots
+from stretto.reports.build import build
 from stretto.reports.model import Report
+from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher
 
-Watcher = Callable[[Run, Sequence[Event]], None]
-"""Called with the run and the events that were just put on disk; must not block."""
+__all__ = ["LogRequest", "RunRequest", "Service", "ServiceParts", "StoredArtifact", "Swept", "Watcher"]
+
+log = logging.getLogger(__name__)
+
+PAGE = 500
+"""How many runs `gc` reads at once."""
+KEEP_TREES = timedelta(hours=1)
+"""A checkout used less than this ago is kept whatever the limit: making it again right away is slow."""
+LOOK_AGAIN_S = 2.0
+"""How long `watch` waits for a change before it looks all the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What somebody wants to run.
+class ServiceParts:
+    """What the service joins; made by `wiring`.
 
-    `repository` None is the one that holds `directory`; `file` is a path within the repository at the commit; `pipelines`
-    are names, needed where the repository has several; `overrides` are `KEY=VALUE` texts; `driver` None takes the setting.
-    `working_tree` runs the files as they are now, untracked ones included, instead of a commit.
+    `driver` gives the driver of a name (one of `driver_names`), made on first use. `attempts` is where attempts have their
+    directories. `owner` names this process among conductors.
     """
 
-    repository: str | None = None
-    directory: Path = field(default_factory=Path.cwd)
-    branch: str | None = None
-    commit: str | None = None
-    file: str | None = None
-    pipelines: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
-    driver: str | None = None
-    working_tree: bool = False
-    idempotency_key: str | None = None
-    by: str = ""
+    store: Store
+    repositories: Repositories
+    driver: Callable[[str], Driver]
+    driver_names: tuple[str, ...]
+    default_driver: str
+    places: Places
+    attempts: Path
+    jobs: int
+    prepare_ahead: int
+    owner: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogRequest:
-    """Which output is wanted: `attempt` None is the latest one of the job."""
+class Service:
+    """The waist over a store on this host."""
 
-    run: str
-    job: str
-    attempt: int | None = None
-    follow: bool = False
+    def __init__(self, parts: ServiceParts) -> None:
+        self._parts = parts
+        self._checkouts: dict[str, asyncio.Task[Path]] = {}
+        self._conducting: set[str] = set()
 
-
-@dataclass(frozen=True, slots=True)
-class StoredArtifact:
-    """An artifact with the job and attempt that left it and where its bytes are on this host."""
-
-    job: str
-    attempt: int
-    artifact: Artifact
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What `gc` did (or, in a dry run, would do)."""
-
-    runs: int = 0
-    attempts: int = 0
-    freed_bytes: int = 0
-
-
-class Waist(Protocol):
-    """What a door holds; implemented here (`Service`) and over HTTP."""
+    # ------------------------------------------------------------------------------------------------------ asking
 
     async def compile(self, request: RunRequest) -> list[RunSpec]:
-        """Return what would run; DefinitionError with all faults, SourceError. Stores nothing."""
+        """See `Waist.compile`."""
+        return (await self._compile(request))[1]
 
     async def submit(self, request: RunRequest) -> list[RunRow]:
-        """Store the runs that are asked for; all or none. Nothing starts before `conduct` (or a conductor) takes them."""
+        """See `Waist.submit`."""
+        source, specs = await self._compile(request)
+        self._begin_checkout(source)
+        rows = []
+        for spec in specs:
+            key = request.idempotency_key and f"{request.idempotency_key}/{spec.name}"
+            row, _ = await self._parts.store.create_run(NewRun(spec, self._now(), request.by, key))
+            rows.append(row)
+        return rows
 
     async def conduct(self, run: str, *, jobs: int | None = None, watch: Watcher | None = None) -> Report:
-        """Take the run up, new or after a crash, and carry it to its end; RunBusyError while a live process owns it."""
+        """See `Waist.conduct`."""
+        parts = self._parts
+        row = await parts.store.find_run(run)
+        async with hold(parts.store, parts.owner) as lease:
+            claim = await parts.store.claim(row.id, parts.owner)
+            self._conducting.add(row.id)
+            try:
+                stored = await parts.store.load(row.id)
+                state = replay(row.id, stored.spec, stored.events)
+                drivers = {name: parts.driver(name) for name in {job.driver for job in stored.spec.jobs}}
+                if len(stored.events) > 1:
+                    await sweep(state, drivers, self._parts.attempts)
+                if not state.is_over:
+                    conductor = Conductor(
+                        self._conductor_parts(drivers, jobs, lease.held), claim, state, number=row.number, watch=watch
+                    )
+                    await conductor.conduct()
+            finally:
+                self._conducting.discard(row.id)
+                await self._release(claim)
+        return await self.report(row.id)
 
-    async def cancel(self, run: str, *, job: str | None = None, by: str = "") -> RunRow:
-        """Ask for the end of a run or one job of it; InputError if it is over, NotFoundError."""
+    async def cancel(self, run: str, *, job: str | None = None, by: str = "", force: bool = False) -> RunRow:
+        """See `Waist.cancel`."""
+        store = self._parts.store
+        row = await store.find_run(run)
+        if row.status in FINAL:
+            raise InputError(f"run {row.number} is over already: {row.status}")
+        if job is not None:
+            spec = (await store.load(row.id)).spec
+            if job not in {known.name for known in spec.jobs}:
+                raise _no_job(row, job, [known.name for known in spec.jobs])
+        await store.ask(row.id, CANCEL, {"job": job, "by": by, "force": force})
+        try:
+            if row.id not in self._conducting:
+                await self.conduct(row.id)  # nobody may be there to do it
+        except RunBusyError:
+            pass  # its owner takes the request from the store
+        return await store.find_run(row.id)
+
+    # ----------------------------------------------------------------------------------------------------- reading
 
     async def list_runs(self, which: RunFilter) -> list[RunRow]:
-        """Return the runs that match, newest first."""
+        """See `Waist.list_runs`."""
+        return await self._parts.store.list_runs(which)
 
     async def report(self, run: str) -> Report:
-        """Return the report of a run as it stands."""
+        """See `Waist.report`."""
+        row, state = await self._load(run)
+        return build(row, state, now=self._now())
 
-    def watch(self, run: str, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
-        """Yield the run's events after sequence number `after`, as they are recorded, until the run is over."""
+    async def watch(self, run: str, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+        """See `Waist.watch`."""
+        store = self._parts.store
+        row = await store.find_run(run)
+        while True:
+            for number, event in await store.read_events(row.id, after):
+                after = number
+                yield number, event
+                if type(event) is RunEnded:
+                    return
+            await store.wait_for_change(LOOK_AGAIN_S)
 
-    def logs(self, request: LogRequest) -> AsyncIterator[bytes]:
-        """Yield an attempt's output as it was; with `follow`, until the attempt is over."""
+    async def logs(self, request: LogRequest) -> AsyncIterator[bytes]:
+        """See `Waist.logs`."""
+        key = await self._attempt(request)
+
+        async def is_over() -> bool:
+            _, state = await self._load(key.run_id)
+            job = state.job(key.job)
+            return job.attempts[key.number - 1].status in FINAL or len(job.attempts) > key.number
+
+        async for data in self._parts.places.logs.read(key, follow=request.follow, is_over=is_over):
+            yield data
 
     async def log_lines(self, request: LogRequest) -> list[tuple[datetime, bytes]]:
-        """Return an attempt's lines, each with the time it came."""
+        """See `Waist.log_lines`."""
+        return await self._parts.places.logs.lines(await self._attempt(request))
 
     async def artifacts(self, run: str, *, job: str | None = None) -> list[StoredArtifact]:
-        """Return what the run's jobs left."""
+        """See `Waist.artifacts`."""
+        row, state = await self._load(run)
+        if job is not None and job not in state.graph.index:
+            raise _no_job(row, job, list(state.graph.index))
+        return [
+            StoredArtifact(known.spec.name, len(known.attempts), artifact, self._parts.places.artifacts.path(artifact))
+            for known in state.jobs
+            if job in (None, known.spec.name)
+            for artifact in known.artifacts
+        ]
 
-    async def gc(self, *, keep_days: float, max_bytes: int | None, dry_run: bool = False) -> Swept:
-        """Delete final runs, trees and mirrors that are old or too many, and whatever no live run owns."""
+    async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
+        """See `Waist.gc`."""
+        parts, now = self._parts, self._now()
+        old: list[RunRow] = []
+        unfinished: list[RunRow] = []
+        before: int | None = None
+        while page := await parts.store.list_runs(RunFilter(before=before, limit=PAGE)):
+            before = page[-1].number
+            unfinished += [row for row in page if row.ended_at is None]
+            old += [row for row in page if row.ended_at is not None and row.ended_at < now - timedelta(days=keep_days)]
+        attempts = await self._reap(dry_run)
+        if dry_run:
+            return Swept(runs=len(old), attempts=attempts)
+        await parts.store.delete_runs([row.id for row in old])
+        freed = 0
+        for row in old:
+            freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
+        in_use = [
+            spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
+        ]
+        freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=max_bytes, in_use=in_use)
+        return Swept(runs=len(old), attempts=attempts, freed_bytes=freed)
+
+    # ------------------------------------------------------------------------------------------------------ pieces
+
+    def _now(self) -> datetime:
+        return self._parts.places.clock.now()
+
+    def _conductor_parts(self, drivers: dict[str, Driver], jobs: int | None, owns: Callable[[], bool]) -> Parts:
+        return Parts(
+            store=self._parts.store,
+            drivers=drivers,
+            trees=self,
+            places=self._parts.places,
+            slots=Slots(jobs or self._parts.jobs),
+            attempts=self._parts.attempts,
+            prepare_ahead=self._parts.prepare_ahead,
+            owns=owns,
+        )
+
+    async def _compile(self, request: RunRequest) -> tuple[Source, list[RunSpec]]:
+        """Find the commit, read its definition(s), compile what was asked for."""
+        repositories = self._parts.repositories
+        source = await repositories.resolve(
+            request.repository,
+            branch=request.branch,
+            commit=request.commit,
+            working_tree=request.working_tree,
+            cwd=request.directory,
+        )
+        folder = posixpath.dirname(request.file or "")
+        listing = await repositories.list_files(source, folder)
+        if request.file is None and not set(ROOT_FILES) & set(listing):
+            listing += await repositories.list_files(source, DIRECTORY)
+        definitions = [
+            load(file, await repositories.read_file(source, file), overrides=request.overrides)
+            for file in locate(listing, file=request.file)
+        ]
+        driver = request.driver or self._parts.default_driver
+        self._parts.driver(driver)
+        return source, [
+            compile_pipeline(definition, driver=driver, variables=request.variables, source=source.spec)
+            for definition in choose(definitions, request.pipelines)
+        ]
+
+    def _begin_checkout(self, source: Source) -> None:
+        """Make the checkout while the runs are being stored; `checkout` waits for it."""
+        commit = source.spec.commit
+        if commit not in self._checkouts:
+            self._checkouts[commit] = asyncio.create_task(
+                self._parts.repositories.checkout_source(source), name=f"checkout {commit[:12]}"
+            )
+
+    async def checkout(self, run: Run) -> Path | None:
+        """Return the run's checkout, as `core.ports.Trees` has it."""
+        source = run.spec.source
+        if source is not None and (begun := self._checkouts.pop(source.commit, None)) is not None:
+            return await begun
+        return await self._parts.repositories.checkout(run)
+
+    async def _reap(self, dry_run: bool) -> int:
+        """Remove what drivers have of runs that are over or unknown; a driver whose back-end is away is passed over."""
+        count = 0
+
+        async def is_over(run_id: str) -> bool:
+            try:
+                return (await self._parts.store.find_run(run_id)).status in FINAL
+            except NotFoundError:
+                return True  # a run is stored before anything of it is started
+
+        for name in self._parts.driver_names:
+            try:
+                count += await reap(self._parts.driver(name), is_over, dry_run=dry_run)
+            except DriverError as error:
+                log.info("driver passed over", extra={"driver": name, "error": error.message})
+        return count
+
+    async def _release(self, claim: Claim) -> None:
+        try:
+            await self._parts.store.release(claim)
+        except FenceLostError:
+            pass  # another conductor has it, which is what a release is for
+
+    async def _load(self, run: str) -> tuple[RunRow, Run]:
+        row = await self._parts.store.find_run(run)
+        stored = await self._parts.store.load(row.id)
+        return stored.row, replay(row.id, stored.spec, stored.events)
+
+    async def _attempt(self, request: LogRequest) -> AttemptKey:
+        """Return the key of the attempt whose log is meant; with `follow`, wait for the first one to start."""
+        row, state = await self._load(request.run)
+        if request.job not in state.graph.index:
+            raise _no_job(row, request.job, list(state.graph.index))
+        job = state.job(request.job)
+        while request.follow and not job.attempts and job.status not in FINAL:
+            await self._parts.store.wait_for_change(LOOK_AGAIN_S)
+            row, state = await self._load(request.run)
+            job = state.job(request.job)
+        number = request.attempt or len(job.attempts)
+        if not 1 <= number <= len(job.attempts):
+            had = (
+                f"it has had {len(job.attempts)} attempts"
+                if job.attempts
+                else f"it is {job.status} and was never started"
+            )
+            raise NotFoundError(f"run {row.number}, job {request.job!r}: no attempt {number or 1}; {had}")
+        return AttemptKey(row.id, request.job, number)
+
+
+def _no_job(row: RunRow, job: str, known: list[str]) -> NotFoundError:
+    told = ", ".join(known[:10]) + (" …" if len(known) > 10 else "")
+    return NotFoundError(f"run {row.number} has no job {job!r}", hint=f"its jobs: {told}")

@@ -208,6 +208,8 @@ def _end(run: Run, now: datetime) -> ev.RunEnded:
     allowed = [job for job in run.jobs if job.status is Status.FAILED]
     if allowed:
         return ev.RunEnded(now, Status.FAILED, Reason.ALLOWED_FAILURE, _names(allowed))
+    if canceled:
+        return ev.RunEnded(now, Status.CANCELED, Reason.JOB_CANCELED, _names(canceled))
     assert statuses <= FINAL
     return ev.RunEnded(now, Status.SUCCESS)
 

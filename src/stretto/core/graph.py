@@ -18,7 +18,7 @@ class Graph:
     """A spec's jobs by index, in the order of the spec.
 
     `needs[i]` are the jobs that i names, or None where i waits for its stage's turn; `dependents[i]` those that name i;
-    `stage_of[i]` is the index of i's stage.
+    `stage_of[i]` is the index of i's stage, `members[s]` are the jobs of stage s; `leavers` those that leave artifacts.
     """
 
     index: Mapping[str, int]
@@ -26,6 +26,7 @@ class Graph:
     dependents: tuple[tuple[int, ...], ...]
     stage_of: tuple[int, ...]
     members: tuple[tuple[int, ...], ...]
+    leavers: tuple[int, ...]
 
 
 def build(spec: RunSpec) -> Graph:
@@ -50,7 +51,8 @@ def build(spec: RunSpec) -> Graph:
             if stage_of[j] > stage_of[i]:
                 raise StrettoError(f"job {spec.jobs[i].name!r} needs {spec.jobs[j].name!r} of a later stage")
             dependents[j].append(i)
-    graph = Graph(index, needs, tuple(map(tuple, dependents)), stage_of, tuple(map(tuple, members)))
+    leavers = tuple(i for i, job in enumerate(spec.jobs) if job.artifacts)
+    graph = Graph(index, needs, tuple(map(tuple, dependents)), stage_of, tuple(map(tuple, members)), leavers)
     if cycle := find_cycle({job.name: [need.job for need in job.needs or ()] for job in spec.jobs}):
         raise StrettoError(f"the needs form a cycle: {' -> '.join(cycle)}")
     return graph

@@ -5,7 +5,7 @@ The engine knows these and nothing beneath them. Each says what may be called wh
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from stretto.core.events import Artifact, Event, Handle, Outcome
 from stretto.core.run import Changes, Run
-from stretto.core.spec import AttemptKey, JobSpec, RunSpec
+from stretto.core.spec import AttemptKey, JobSpec, RunSpec, SourceSpec
 from stretto.core.states import Status
 
 # ---------------------------------------------------------------------------------------------------------- drivers
@@ -258,8 +258,13 @@ class LogStore(Protocol):
     async def open(self, key: AttemptKey) -> LogWriter:
         """Open the attempt's log to write on; after a crash it goes on where the last complete write ended."""
 
-    def read(self, key: AttemptKey, *, offset: int = 0, follow: bool = False) -> AsyncIterator[bytes]:
-        """Yield the log's bytes from `offset`; with `follow` wait for more until the log is complete."""
+    def read(
+        self, key: AttemptKey, *, offset: int = 0, follow: bool = False, is_over: Callable[[], Awaitable[bool]] = ...
+    ) -> AsyncIterator[bytes]:
+        """Yield the log's bytes from `offset`; with `follow` wait for more until the log is complete.
+
+        An attempt that wrote nothing has no log: while there is none, a follower asks `is_over` whether to wait any longer.
+        """
 
     async def lines(self, key: AttemptKey) -> list[tuple[datetime, bytes]]:
         """Return the log's lines, without line ends, each with the time its first byte came."""
@@ -289,6 +294,35 @@ class Trees(Protocol):
 
     async def checkout(self, run: Run) -> Path | None:
         """Return a shared read-only checkout of the run's commit, made on first use; None where the run has no source."""
+
+
+class Source(Protocol):
+    """A commit that was found, and whatever the one who found it needs to find it again."""
+
+    @property
+    def spec(self) -> SourceSpec:
+        """What a run records of it."""
+
+
+class Repositories(Trees, Protocol):
+    """Git repositories, near and far. Any number of tasks at once; failures are SourceError, and leave nothing on disk."""
+
+    async def resolve(
+        self, reference: str | None, *, branch: str | None, commit: str | None, working_tree: bool, cwd: Path
+    ) -> Source:
+        """Return the commit that is meant; `reference` None is the repository that holds `cwd`."""
+
+    async def read_file(self, source: Any, path: str) -> bytes:
+        """Return a regular file of the commit."""
+
+    async def list_files(self, source: Any, directory: str) -> list[str]:
+        """Return the paths of the regular files right in a directory of the commit; none if it isn't there."""
+
+    async def checkout_source(self, source: Any) -> Path:
+        """Return a shared read-only checkout of the commit, made on first use."""
+
+    async def gc(self, *, keep_newer_than: datetime, max_bytes: int, in_use: Iterable[SourceSpec]) -> int:
+        """Delete what was not used for longest until at most `max_bytes` are left, but nothing in use; return bytes freed."""
 
 
 # ------------------------------------------------------------------------------------------------------------- time

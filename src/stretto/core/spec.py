@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from stretto.core.errors import StrettoError
@@ -135,9 +136,7 @@ class AttemptKey:
     @property
     def name(self) -> str:
         """The key as a name that every back-end takes: `[a-z0-9-]`, at most 63 characters, no two keys alike."""
-        slug = re.sub(r"[^a-z0-9]+", "-", self.job.lower()).strip("-")[:16].strip("-") or "job"
-        digest = hashlib.sha256(self.text.encode()).hexdigest()[:10]
-        return f"stretto-{self.run_id.lower()[:20]}-{slug}-{digest}"
+        return _name(self.run_id, self.job, self.number)
 
     @classmethod
     def parse(cls, text: str) -> AttemptKey:
@@ -147,6 +146,13 @@ class AttemptKey:
         if not run_id or not job or not number.isdigit():
             raise StrettoError(f"{text!r} is not an attempt key (run/job/attempt)")
         return cls(run_id, job, int(number))
+
+
+@lru_cache(maxsize=4096)
+def _name(run_id: str, job: str, number: int) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")[:16].strip("-") or "job"
+    digest = hashlib.sha256(f"{run_id}/{job}/{number}".encode()).hexdigest()[:10]
+    return f"stretto-{run_id.lower()[:20]}-{slug}-{digest}"
 
 
 def to_json(spec: RunSpec) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Reason(StrEnum):
     DISK_FULL = "disk_full"
     """No room left on the disk."""
     ENGINE_FAULT = "engine_fault"
-    """A bug of Stretto; the message names the file to send."""
+    """A bug of Stretto came between; the log of the orchestrator has the details."""
     # why a job did not run, or a run ended
     NEEDS_FAILED = "needs_failed"
     """A job that this one needs did not succeed."""

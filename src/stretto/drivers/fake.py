@@ -117,6 +117,10 @@ class FakeWorld:
         """The keys of all that is still there."""
         return tuple(self._attempts)
 
+    def directory_of(self, key: str) -> Path:
+        """Return the directory of what bears this key; KeyError."""
+        return self._attempts[key].directory
+
     def release(self, key: AttemptKey) -> None:
         """Let a running attempt end now, as planned, however long it was to last."""
         attempt = self._attempts[key.text]
@@ -222,8 +226,9 @@ class _Attempt:
 class FakeDriver:
     """`core.ports.Driver` over a `FakeWorld`."""
 
-    def __init__(self, world: FakeWorld, clock: Clock, *, name: str = "fake") -> None:
+    def __init__(self, world: FakeWorld, clock: Clock, *, name: str = "fake", prepares: bool = True) -> None:
         self.name = name
+        self.prepares = prepares
         self._world = world
         self._clock = clock
 
@@ -246,7 +251,7 @@ class FakeDriver:
             self._world.run(attempt, self._clock.now())
         if hitch is not NO_HITCH:
             await hitch.after(self._clock)
-        return Handle(self.name, attempt.key)
+        return Handle(self.name, attempt.key, {"directory": str(attempt.directory)})
 
     async def find(self, key: AttemptKey, directory: Path) -> Handle | None:
         """Return the attempt's handle if it was started and not removed."""
@@ -256,7 +261,7 @@ class FakeDriver:
         hitch = attempt.hitch("find")
         await hitch.before(self._clock)
         await hitch.after(self._clock)
-        return Handle(self.name, attempt.key)
+        return Handle(self.name, attempt.key, {"directory": str(attempt.directory)})
 
     async def wait(self, handle: Handle) -> Outcome:
         """Return the planned outcome as soon as the clock has reached it."""
@@ -334,7 +339,7 @@ class FakeDriver:
 
     async def orphans(self) -> Sequence[Handle]:
         """Return all that the world has."""
-        return [Handle(self.name, key) for key in self._world.keys]
+        return [Handle(self.name, key, {"directory": str(self._world.directory_of(key))}) for key in self._world.keys]
 
     async def close(self) -> None:
         """Do nothing: the world goes on."""

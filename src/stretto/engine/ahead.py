@@ -21,7 +21,8 @@ LOOK_AT_MOST = 64
 def givers(run: Run, job: JobRun) -> list[JobRun]:
     """Return the jobs whose artifacts `job` gets: the needs that say so, or without needs all jobs of earlier stages."""
     if job.spec.needs is None:
-        return [giver for giver in run.needed(job) if giver.spec.artifacts]
+        stage = run.graph.stage_of[job.index]
+        return [run.jobs[i] for i in run.graph.leavers if run.graph.stage_of[i] < stage]
     return [giver for need in job.spec.needs if need.artifacts and (giver := run.job(need.job)).spec.artifacts]
 
 

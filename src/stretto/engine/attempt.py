@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stretto.core import events as ev
-from stretto.core.errors import DiskFullError, DriverError, InputError, StrettoError
+from stretto.core.errors import DiskFullError, DriverError, FenceLostError, InputError, StrettoError
 from stretto.core.ports import ArtifactStore, Clock, Driver, Launch, LogStore
 from stretto.core.run import Attempt, JobRun
 from stretto.core.spec import AttemptKey
@@ -64,6 +64,8 @@ class Attendant:
         self._recorded = asyncio.Event()
         self._known = False
         self._stopping = False
+        self._starting = False
+        self._cut_off = False
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, recorded: Attempt) -> None:
@@ -72,13 +74,24 @@ class Attendant:
         try:
             outcome, artifacts = await self._see_through(recorded)
         except asyncio.CancelledError:
-            if self._task is None or not self._stopping or self._task.uncancel() > 0:
-                raise  # not our own `stop`, or more than that: the conductor hands the run over
+            if self._task is None or not self._cut_off or self._task.uncancel() > 0:
+                raise  # not (only) our own `stop`: the conductor hands the run over
+            self._starting = False
             outcome, artifacts = await self._stop_what_there_is(), ()
+        except FenceLostError:
+            raise  # no outcome: the attempt is another conductor's now
+        except Exception as error:
+            log.exception("bug while looking after an attempt", extra={"attempt": self.key.text})
+            outcome, artifacts = _failed(Reason.ENGINE_FAULT, f"a bug of Stretto: {type(error).__name__}: {error}"), ()
         now = self._places.clock.now()
         self._post(ev.AttemptEnded(now, self.key.job, self.key.number, outcome, tuple(artifacts)))
         await self._recorded.wait()
         await self._remove()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
 
     def outcome_is_recorded(self) -> None:
         """Allow what the attempt created outside to be removed: its outcome is on disk."""
@@ -86,10 +99,11 @@ class Attendant:
 
     async def stop(self, *, grace_s: float | None = None) -> None:
         """Make the attempt end; its outcome is posted by `run` as always. Repeatable, with another grace."""
-        cut_off, self._stopping = self._stopping, True
+        self._stopping = True
         if self._known:
             await self._ask_to_stop(self._places.grace_s if grace_s is None else grace_s)
-        elif self._task is not None and not cut_off:
+        elif self._task is not None and self._starting and not self._cut_off:
+            self._cut_off = True
             self._task.cancel()
 
     async def _remove(self) -> None:
@@ -97,8 +111,8 @@ class Attendant:
         try:
             async with asyncio.timeout(REMOVE_TIMEOUT_S):
                 await self.driver.remove(self.handle)
-        except (StrettoError, OSError, TimeoutError) as error:
-            log.warning("attempt not removed; gc will try again", extra={"attempt": self.key.text, "error": str(error)})
+        except Exception as error:
+            log.warning("attempt not removed; gc will try again", extra={"attempt": self.key.text}, exc_info=error)
 
     # ------------------------------------------------------------------------------------------------------- pieces
 
@@ -109,9 +123,11 @@ class Attendant:
             elif recorded.stop_reason is not None or self._stopping:
                 return await self._stop_what_there_is(), ()
             else:
+                self._starting = True
                 launch = await self._launch(self._job, self.key)
                 async with asyncio.timeout(START_TIMEOUT_S):
                     self.handle = await self.driver.start(launch)
+                self._starting = False
                 self._post(ev.AttemptStarted(self._places.clock.now(), self.key.job, self.key.number, self.handle))
             self._known = True
             if self._stopping or recorded.stop_reason is not None:
@@ -123,6 +139,8 @@ class Attendant:
             return await self._collect(outcome)
         except DriverError as error:
             return _failed(error.reason, error.message), ()
+        except FenceLostError:
+            raise
         except DiskFullError as error:
             return _failed(Reason.DISK_FULL, error.message), ()
         except TimeoutError:

@@ -12,10 +12,11 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stretto.core import events as ev
 from stretto.core.decide import advance, next_wake
-from stretto.core.errors import StrettoError
+from stretto.core.errors import FenceLostError, StrettoError
 from stretto.core.ports import Claim, Driver, Launch, Store, Tree, Trees
 from stretto.core.run import JobRun, Run
 from stretto.core.spec import AttemptKey
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 60.0
 """How long the loop sleeps at most: a wall clock that jumped (a laptop that slept) must not hide a time limit for longer."""
+PATIENCE_S = 0.05
+"""How long a fact that nothing waits for may wait to be written together with others."""
+CANCEL = "cancel"
+"""The kind of request that `_listen` knows."""
 CHANGE_TIMEOUT_S = 2.0
 """How long to wait for the store to tell of a change before looking all the same."""
 
@@ -36,7 +41,11 @@ Watcher = Callable[[Run, Sequence[ev.Event]], None]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a conductor works with. `prepare_ahead` is how many attempts may be made ready before they are allowed to start."""
+    """What a conductor works with.
+
+    `prepare_ahead` is how many attempts may be made ready before they are allowed to start; `owns` says, by this process's own
+    clock, whether the lease is good still; `draw` gives random numbers in [0, 1).
+    """
 
     store: Store
     drivers: Mapping[str, Driver]
@@ -45,6 +54,7 @@ class Parts:
     slots: Slots
     attempts: Path
     prepare_ahead: int = 3
+    owns: Callable[[], bool] = lambda: True
     draw: Callable[[], float] = random.random
 
 
@@ -61,6 +71,8 @@ class Conductor:
         self._settled: list[int] = []
         self._seen_requests: set[int] = set()
         self._wake = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
+        self._grace_s = parts.places.grace_s
         self._slots_held = 0
         self._attendants: dict[str, Attendant] = {}
         self._prepared: dict[str, asyncio.Task[None]] = {}
@@ -81,36 +93,34 @@ class Conductor:
             raise errors.exceptions[0] from None
         finally:
             self._hold(-self._slots_held)
+            if self._patience is not None:
+                self._patience.cancel()
             if self._checkout is not None:
                 self._checkout.cancel()
         return self.run
 
-    def cancel(self, *, by: str, job: str | None = None) -> None:
-        """Ask for the end of the run (or one job of it) from within this process."""
-        self._post(ev.CancelRequested(self.parts.places.clock.now(), job, by))
-
-    async def stop_now(self) -> None:
-        """End every attempt without grace; for when a person asks a second time."""
-        await asyncio.gather(*(attendant.stop(grace_s=0) for attendant in list(self._attendants.values())))
-
     # --------------------------------------------------------------------------------------------------------- loop
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
-        clock = self.parts.places.clock
         while True:
             self._wake.clear()
             await self._step(group)
             if self.run.is_over:
                 return
-            if self._inbox:
-                continue
-            due = next_wake(self.run)
-            wait_s = LOOK_AGAIN_S if due is None else min(LOOK_AGAIN_S, max(0.0, (due - clock.now()).total_seconds()))
-            timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
-            try:
-                await self._wake.wait()
-            finally:
-                timer.cancel()
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Wait until something is posted or due."""
+        due = next_wake(self.run)
+        if due is None:
+            await self._wake.wait()
+            return
+        wait_s = min(LOOK_AGAIN_S, max(0.0, (due - self.parts.places.clock.now()).total_seconds()))
+        timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
 
     async def _step(self, group: asyncio.TaskGroup) -> None:
         """Take in what came, decide, put all of it on disk in one transaction, act."""
@@ -147,14 +157,22 @@ class Conductor:
                 self._attend(group, self.run.job(event.job))
             elif type(event) is ev.StopRequested:
                 if (attendant := self._attendants.get(event.job)) is not None:
-                    group.create_task(attendant.stop(), name=f"stop {event.job}")
+                    group.create_task(attendant.stop(grace_s=self._grace_s), name=f"stop {event.job}")
             elif type(event) is ev.AttemptEnded:
                 self._attendants.pop(event.job).outcome_is_recorded()
             elif type(event) is ev.JobEnded and event.job in self._prepared:
                 group.create_task(self._discard(self.run.job(event.job)), name=f"discard {event.job}")
 
     def _post(self, event: ev.Event) -> None:
+        """Take in a fact. That an attempt started may wait for company: it is found again by its key without a handle."""
         self._inbox.append(event)
+        if type(event) is not ev.AttemptStarted:
+            self._wake.set()
+        elif self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._patience = None
         self._wake.set()
 
     # ----------------------------------------------------------------------------------------------------- attempts
@@ -194,8 +212,20 @@ class Conductor:
     async def _launch(self, job: JobRun, key: AttemptKey) -> Launch:
         """Put together what the driver needs; an attempt that is being prepared is waited for first."""
         if (preparing := self._prepared.pop(job.spec.name, None)) is not None:
-            await asyncio.wait([preparing])
-        return await self._assemble(job, key)
+            try:
+                await asyncio.wait([preparing])
+            except asyncio.CancelledError:
+                preparing.cancel()  # or it would create what nobody waits for any more
+                await asyncio.wait([preparing])
+                raise
+        launch = await self._assemble(job, key)
+        self._check_ownership()
+        return launch
+
+    def _check_ownership(self) -> None:
+        """Refuse to start anything when the lease ran out: a process that stood still may not know yet that it lost the run."""
+        if not self.parts.owns():
+            raise FenceLostError(f"run {self.run.id}: the lease ran out; another conductor may own it")
 
     async def _assemble(self, job: JobRun, key: AttemptKey) -> Launch:
         if self._checkout is None or (self._checkout.done() and self._checkout.exception() is not None):
@@ -236,14 +266,18 @@ class Conductor:
         room = self.parts.prepare_ahead - len(self._prepared)
         for job in ahead.next_jobs(self.run, room, lambda job: self._driver(job).prepares, self._prepared):
             name = job.spec.name
-            self._prepared[name] = group.create_task(self._prepare_one(job), name=f"prepare {name}")
+            key = AttemptKey(self.run.id, name, len(job.attempts) + 1)
+            self._prepared[name] = group.create_task(self._prepare_one(job, key), name=f"prepare {name}")
 
-    async def _prepare_one(self, job: JobRun) -> None:
-        key = AttemptKey(self.run.id, job.spec.name, len(job.attempts) + 1)
+    async def _prepare_one(self, job: JobRun, key: AttemptKey) -> None:
         try:
-            await self._driver(job).prepare(await self._assemble(job, key))
-        except (StrettoError, OSError) as error:  # start meets the same fault and makes an outcome of it
-            log.info("attempt not prepared", extra={"attempt": key.text, "error": str(error)})
+            launch = await self._assemble(job, key)
+            self._check_ownership()
+            await self._driver(job).prepare(launch)
+        except FenceLostError:
+            raise
+        except Exception as error:  # start meets the same fault and makes an outcome of it
+            log.info("attempt not prepared", extra={"attempt": key.text}, exc_info=error)
 
     async def _discard(self, job: JobRun) -> None:
         """Take away what was prepared for a job that will not run."""
@@ -255,8 +289,8 @@ class Conductor:
         try:
             async with asyncio.timeout(REMOVE_TIMEOUT_S):
                 await self._driver(job).remove(handle)
-        except (StrettoError, OSError, TimeoutError) as error:
-            log.warning("prepared attempt not removed", extra={"attempt": key.text, "error": str(error)})
+        except Exception as error:
+            log.warning("prepared attempt not removed; gc will try again", extra={"attempt": key.text}, exc_info=error)
 
     # ------------------------------------------------------------------------------------------------------ waiting
 
@@ -268,9 +302,18 @@ class Conductor:
                     continue
                 self._seen_requests.add(request.id)
                 self._settled.append(request.id)
-                if request.kind == "cancel":
-                    job, by = request.body.get("job"), request.body.get("by", "")
-                    if job is None or job in self.run.graph.index:
-                        self._post(ev.CancelRequested(self.parts.places.clock.now(), job, by))
+                if request.kind == CANCEL:
+                    await self._take_cancel(request.body)
                 self._wake.set()
             await self.parts.store.wait_for_change(CHANGE_TIMEOUT_S)
+
+    async def _take_cancel(self, body: Mapping[str, Any]) -> None:
+        """Cancel the run or one job; with `force`, also end at once what is being stopped with grace."""
+        job = body.get("job")
+        if job is not None and job not in self.run.graph.index:
+            return
+        self._post(ev.CancelRequested(self.parts.places.clock.now(), job, body.get("by", "")))
+        if body.get("force"):
+            self._grace_s = 0.0
+            stopping = [a for a in self._attendants.values() if job in (None, a.key.job) and a.is_stopping]
+            await asyncio.gather(*(attendant.stop(grace_s=0.0) for attendant in stopping))

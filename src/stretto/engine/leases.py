@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from stretto.core.errors import FenceLostError, StoreError
+from stretto.core.errors import FenceLostError, StoreError, StrettoError
 from stretto.core.ports import Store
 
 log = logging.getLogger(__name__)
@@ -18,34 +18,52 @@ RENEWALS_A_LEASE = 3
 """Two renewals in a row may fail before the lease is in danger."""
 
 
+class Lease:
+    """The owner's right to act, as far as this process can tell by its own clock."""
+
+    def __init__(self, owner: str, lease_s: float) -> None:
+        self.owner = owner
+        self.lease_s = lease_s
+        self._good_until = 0.0
+
+    def held(self) -> bool:
+        """Say whether the lease is certainly good still."""
+        return asyncio.get_running_loop().time() < self._good_until
+
+    def renewed(self, asked_at: float) -> None:
+        """Take note of a renewal that was asked for at `asked_at`, by the loop's clock."""
+        self._good_until = asked_at + self.lease_s
+
+
 @asynccontextmanager
-async def lease(store: Store, owner: str, *, lease_s: float = LEASE_S) -> AsyncIterator[None]:
+async def hold(store: Store, owner: str, *, lease_s: float = LEASE_S) -> AsyncIterator[Lease]:
     """Hold the owner's lease while the body runs; the body ends with FenceLostError if it can't be renewed in time."""
+    lease = Lease(owner, lease_s)
+    asked_at = asyncio.get_running_loop().time()
     await store.keep_lease(owner, lease_s)
+    lease.renewed(asked_at)
     try:
         async with asyncio.TaskGroup() as group:
-            keeper = group.create_task(_keep(store, owner, lease_s), name="keep lease")
+            keeper = group.create_task(_keep(store, lease), name="keep lease")
             try:
-                yield
+                yield lease
             finally:
                 keeper.cancel()
-    except* StoreError as errors:
+    except* StrettoError as errors:
         raise errors.exceptions[0] from None
 
 
-async def _keep(store: Store, owner: str, lease_s: float) -> None:
-    clock = asyncio.get_running_loop()
-    good_until = clock.time() + lease_s
+async def _keep(store: Store, lease: Lease) -> None:
+    pause_s = lease.lease_s / RENEWALS_A_LEASE
     while True:
-        await asyncio.sleep(lease_s / RENEWALS_A_LEASE)
-        asked_at = clock.time()
+        await asyncio.sleep(pause_s)
+        asked_at = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(lease_s / RENEWALS_A_LEASE):
-                await store.keep_lease(owner, lease_s)
-            good_until = asked_at + lease_s
+            async with asyncio.timeout(pause_s):
+                await store.keep_lease(lease.owner, lease.lease_s)
+            lease.renewed(asked_at)
         except (StoreError, TimeoutError) as error:
-            log.warning("lease not renewed", extra={"owner": owner, "error": str(error)})
-            if clock.time() + lease_s / RENEWALS_A_LEASE >= good_until:
-                raise FenceLostError(
-                    f"the lease of {owner} could not be renewed in time; another may own its runs"
-                ) from error
+            log.warning("lease not renewed", extra={"owner": lease.owner, "error": str(error)})
+            if not lease.held():
+                message = f"the lease of {lease.owner} could not be renewed in time; another may own its runs"
+                raise FenceLostError(message) from error

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from stretto.core.errors import StrettoError
@@ -43,7 +42,7 @@ async def sweep(run: Run, drivers: Mapping[str, Driver], attempts: Path) -> int:
         directory = attempts / key.name
         if key.text in under_way or key.text in left or driver_name not in drivers:
             continue
-        if await asyncio.to_thread(directory.exists):
+        if directory.exists():
             left[key.text] = (drivers[driver_name], Handle(driver_name, key.text, {"directory": str(directory)}))
     for driver, handle in left.values():
         try:
@@ -51,6 +50,18 @@ async def sweep(run: Run, drivers: Mapping[str, Driver], attempts: Path) -> int:
         except (StrettoError, OSError) as error:
             log.warning("orphan not removed; gc will try again", extra={"attempt": handle.key, "error": str(error)})
     return len(left)
+
+
+async def reap(driver: Driver, is_over: Callable[[str], Awaitable[bool]], *, dry_run: bool = False) -> int:
+    """Remove what the driver has of runs that are over or unknown, as `is_over` says of a run's id; return how many."""
+    count = 0
+    for handle in await driver.orphans():
+        if not await is_over(AttemptKey.parse(handle.key).run_id):
+            continue
+        if not dry_run:
+            await driver.remove(handle)
+        count += 1
+    return count
 
 
 def _keys(run: Run) -> list[tuple[AttemptKey, str]]:

@@ -19,7 +19,7 @@ import click
 from stretto.doors.cli.text import Paint
 
 if TYPE_CHECKING:
-    from stretto.service import Waist
+    from stretto.waist import Waist
     from stretto.settings import Settings
 
     Opener = Callable[[Settings], AbstractAsyncContextManager[Waist]]

@@ -1,0 +1,126 @@
+"""The engine itself: a wide graph and a chain of `fake` jobs, durable in SQLite, against bare commits of the same file system.
+
+The floor is a table in a database with the same settings (WAL, `synchronous=FULL`) to which one row is written per commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stretto.core.ports import NewRun
+from stretto.core.spec import JobSpec, Need, RunSpec
+from stretto.core.states import Status
+from stretto.drivers.fake import FakeDriver, FakeWorld
+from stretto.engine.attempt import Places
+from stretto.engine.conductor import Conductor, Parts
+from stretto.engine.leases import hold
+from stretto.engine.recovery import replay
+from stretto.engine.slots import Slots
+from stretto.store.artifacts import FileArtifacts
+from stretto.store.logs import FileLogs
+from stretto.store.sqlite import SqliteStore
+from stretto.wiring import SystemClock
+
+WIDE_JOBS, WIDTH, CHAIN_JOBS = 10_000, 100, 1_000
+TRANSITIONS_A_JOB = 2
+"""A job is started and ends: an engine without grouping commits at least twice."""
+FLOOR_COMMITS = 2_000
+"""Commits from which the floor of the wide graph is extrapolated: 20,000 would take half a minute."""
+REPEATS = 3
+
+
+class NoTrees:
+    """For runs without a source."""
+
+    async def checkout(self, run: object) -> Path | None:
+        """There is none."""
+        return None
+
+
+def wide() -> RunSpec:
+    """Return 100 stages of 100 jobs."""
+    stages = tuple(f"s{i}" for i in range(WIDE_JOBS // WIDTH))
+    jobs = tuple(JobSpec(f"j{i}", stages[i // WIDTH], "fake") for i in range(WIDE_JOBS))
+    return RunSpec("pipeline", "wide", stages, jobs)
+
+
+def chain() -> RunSpec:
+    """Return jobs each of which needs the one before."""
+    needs = [(Need(f"j{i - 1}"),) if i else () for i in range(CHAIN_JOBS)]
+    return RunSpec(
+        "pipeline", "chain", ("s",), tuple(JobSpec(f"j{i}", "s", "fake", needs=n) for i, n in enumerate(needs))
+    )
+
+
+async def conduct(spec: RunSpec, home: Path) -> float:
+    """Run the spec on the real store and return the seconds from claim to end."""
+    clock = SystemClock()
+    store = await SqliteStore.open(home / "stretto.db")
+    row, _ = await store.create_run(NewRun(spec, datetime.now(UTC)))
+    begun = time.perf_counter()
+    async with hold(store, "bench") as lease:
+        claim = await store.claim(row.id, "bench")
+        stored = await store.load(row.id)
+        parts = Parts(
+            store=store,
+            drivers={"fake": FakeDriver(FakeWorld(), clock, prepares=False)},
+            trees=NoTrees(),
+            places=Places(FileLogs(home / "logs"), FileArtifacts(home / "artifacts"), clock, 0, 10.0),
+            slots=Slots(WIDTH),
+            attempts=home / "attempts",
+            owns=lease.held,
+        )
+        run = await Conductor(parts, claim, replay(row.id, stored.spec, stored.events), number=row.number).conduct()
+        seconds = time.perf_counter() - begun
+        await store.release(claim)
+    await store.close()
+    if run.status is not Status.SUCCESS:
+        raise RuntimeError(f"the run ended {run.status}")
+    return seconds
+
+
+def bare_commits(count: int, home: Path) -> float:
+    """Commit `count` rows one by one and return the seconds."""
+    connection = sqlite3.connect(home / "floor.db", isolation_level=None)
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=full")
+    connection.execute("create table if not exists event (seq integer primary key, kind text, body text)")
+    begun = time.perf_counter()
+    for i in range(count):
+        connection.execute("begin immediate")
+        connection.execute("insert into event (kind, body) values ('attempt_ended', ?)", (f'{{"job": "j{i}"}}',))
+        connection.execute("commit")
+    seconds = time.perf_counter() - begun
+    connection.close()
+    return seconds
+
+
+def measure(which: str) -> tuple[float, float]:
+    """Return the median of the ratios' two sides, taken in turn: (floor, measured), in seconds."""
+    floors, measured = [], []
+    for _ in range(REPEATS):
+        with tempfile.TemporaryDirectory() as home:
+            if which == "wide":
+                floors.append(bare_commits(FLOOR_COMMITS, Path(home)) * WIDE_JOBS * TRANSITIONS_A_JOB / FLOOR_COMMITS)
+                measured.append(asyncio.run(conduct(wide(), Path(home))))
+            else:
+                floors.append(bare_commits(CHAIN_JOBS, Path(home)))
+                measured.append(asyncio.run(conduct(chain(), Path(home))))
+    return sorted(floors)[REPEATS // 2], sorted(measured)[REPEATS // 2]
+
+
+def peak_memory_mb() -> float:
+    """Return the peak resident memory of a process that runs the wide graph once, in MB."""
+    code = "import asyncio,sys,pathlib,bench.graph as g,resource\n"
+    code += "asyncio.run(g.conduct(g.wide(), pathlib.Path(sys.argv[1])))\n"
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run([sys.executable, "-c", code, home], capture_output=True, text=True, check=True)
+    return int(done.stdout) / 1024

@@ -1,0 +1,239 @@
+"""`core.ports.Driver` for processes on this host.
+
+An attempt is a shim (`shim.sh`) and the script's shell. All that is known of it is in its directory (`folder.py`), so any
+orchestrator can take it up. Blocking calls go to a thread, but for the spawn itself and reads of small local files, which
+are shorter than the way there and back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from stretto.core.errors import DriverError, EngineUnavailableError
+from stretto.core.events import Handle, Outcome
+from stretto.core.ports import ArtifactFile, Launch, LogChunk
+from stretto.core.spec import AttemptKey
+from stretto.core.states import Reason
+from stretto.drivers.process.environment import build_environment
+from stretto.drivers.process.folder import Folder, find_folders
+from stretto.drivers.process.growth import Growth, size_of
+from stretto.drivers.process.host import kill_attempt, map_os_error, signal_attempt, spawn_shim
+from stretto.drivers.process.outcome import read_outcome
+from stretto.drivers.process.place import find_place
+from stretto.drivers.process.settings import ProcessSettings
+from stretto.drivers.process.watch import Watch
+from stretto.sources.lock import LockTimeoutError, locked
+from stretto.sources.workspace import collect, discard_view, open_view
+
+T = TypeVar("T")
+
+CHUNK_BYTES: Final = 65_536
+"""The most that one log chunk holds, and so the most that following a log takes of memory."""
+
+LOOK_AGAIN_S: Final = 0.005
+"""Between two looks for the pid that a shim is about to write."""
+
+
+class ProcessDriver:
+    """Attempts as processes of the user that the orchestrator runs as."""
+
+    name = "process"
+    prepares = False
+
+    def __init__(self, settings: ProcessSettings) -> None:
+        self._settings = settings
+        self._watches: dict[str, Watch] = {}
+        self._growth = Growth(settings.log_delay_min_s, settings.log_delay_max_s)
+
+    async def prepare(self, launch: Launch) -> None:
+        """Make the attempt's directory, its files and its tree."""
+        folder = Folder(str(launch.directory))
+        async with self._sole(launch, folder):
+            await self._prepare(launch, folder)
+
+    async def start(self, launch: Launch) -> Handle:
+        """Start a shim unless one was started already; should there be two all the same, the second does nothing."""
+        folder = Folder(str(launch.directory))
+        if not folder.is_started:
+            async with self._sole(launch, folder):
+                if not folder.is_started:
+                    place = await self._prepare(launch, folder)
+                    self._spawn(launch, folder, place)
+        return self._handle(launch.key.text, folder)
+
+    async def find(self, key: AttemptKey, directory: Path) -> Handle | None:
+        """Return the handle if there is or was a shim for the attempt."""
+        folder = Folder(str(directory))
+        return self._handle(key.text, folder) if folder.is_started else None
+
+    async def wait(self, handle: Handle) -> Outcome:
+        """Return how the script ended, as soon as its shim is over."""
+        folder = _folder_of(handle)
+        while (watch := await self._watch(handle.key, folder)) is not None and not watch.is_over:
+            await asyncio.shield(watch.over)
+        return read_outcome(folder, None if watch is None else watch.over.result())
+
+    async def logs(self, handle: Handle, position: int) -> AsyncIterator[LogChunk]:
+        """Yield what the log file has after `position`, and what comes until the shim is over."""
+        folder = _folder_of(handle)
+        while True:
+            watch = await self._watch(handle.key, folder)
+            is_over = watch is None or watch.is_over
+            end = size_of(folder.log)  # what a stray process still writes after the end is not waited for
+            while position < end and (data := _read(folder.log, position, min(CHUNK_BYTES, end - position))):
+                position += len(data)
+                yield LogChunk(datetime.now(UTC), data, position)
+            if watch is None or is_over:
+                return
+            await self._growth.wait(folder.log, position, watch.over)
+
+    async def stop(self, handle: Handle, grace_s: float) -> None:
+        """TERM to all processes of the attempt; KILL to what is left when its shim is over or the time has run out."""
+        folder = _folder_of(handle)
+        watch = await self._watch(handle.key, folder)
+        if watch is None or watch.is_over:
+            return
+        await _finish(asyncio.to_thread(signal_attempt, handle.key, watch.pid, signal.SIGTERM))
+        await asyncio.wait([watch.over], timeout=grace_s)
+        if not watch.is_over:
+            folder.mark_killed()
+        await self._kill(handle.key, folder, watch)
+
+    async def collect(self, handle: Handle, patterns: Sequence[str], limit_bytes: int) -> Sequence[ArtifactFile]:
+        """Return the files of the attempt's tree that match."""
+        return await collect(_folder_of(handle).view, list(patterns), limit_bytes)
+
+    async def remove(self, handle: Handle) -> None:
+        """Kill what is left of the attempt and delete its directory."""
+        folder = _folder_of(handle)
+        watch = await self._watch(handle.key, folder)
+        if watch is not None and not watch.is_over:
+            folder.mark_killed()
+            await self._kill(handle.key, folder, watch)
+        try:
+            await _finish(asyncio.to_thread(_clear, handle.key, folder))
+        except OSError as error:
+            raise map_os_error(error, f"{folder.path} can't be deleted", reason=Reason.TREE_FAILED) from error
+        self._forget(handle.key)
+
+    async def orphans(self) -> Sequence[Handle]:
+        """Return every attempt that has a directory."""
+        found = await asyncio.to_thread(lambda: list(find_folders(str(self._settings.attempts))))
+        return [self._handle(key, folder) for key, folder in found]
+
+    async def close(self) -> None:
+        """Watch nothing any more."""
+        for key in list(self._watches):
+            self._forget(key)
+
+    @asynccontextmanager
+    async def _sole(self, launch: Launch, folder: Folder) -> AsyncIterator[None]:
+        """Make the attempt's directory and be the only one, of all processes, that works in it. DriverError."""
+        try:
+            folder.create(launch.key.text)
+            async with locked(folder.lock, timeout_s=self._settings.lock_timeout_s):
+                yield
+        except LockTimeoutError as error:
+            raise EngineUnavailableError(error.message, hint=error.hint) from error
+        except OSError as error:
+            raise map_os_error(error, f"{folder.path}: the attempt's files can't be made") from error
+
+    async def _prepare(self, launch: Launch, folder: Folder) -> Path:
+        """Make what the attempt needs before it starts and return its working directory. Idempotent. DriverError, OSError."""
+        if launch.job.script is None:
+            raise DriverError(f"job {launch.job.name!r} has no script to run", reason=Reason.START_FAILED)
+        folder.write_scripts(launch.job.script)
+        view = await _finish(open_view(launch.tree, folder.view, overlay=self._settings.overlay))
+        return find_place(view.path, launch.job.working_directory)
+
+    def _spawn(self, launch: Launch, folder: Folder, place: Path) -> None:
+        """Start the shim and watch it. Nothing is awaited in between, so that no child is left unwatched."""
+        key, shell = launch.key.text, self._settings.shell
+        environment = build_environment(key, launch.variables, shell, own=os.environ)
+        pid = spawn_shim(folder, place, shell, environment)
+        self._watches[key] = Watch.child(pid)
+        folder.write_spawned(pid)
+
+    async def _watch(self, key: str, folder: Folder) -> Watch | None:
+        """Return what watches the attempt's shim; None where there is no shim, or one that is gone and was not ours.
+
+        A shim that is over may have come second: then the watch is that of the one which has taken the attempt.
+        """
+        watch = self._watches.get(key)
+        if watch is not None and not watch.is_over:
+            return watch
+        pid = await self._read_pid(folder)
+        if pid is None or (watch is not None and watch.pid == pid):
+            return watch
+        if (adopted := Watch.adopt(key, pid)) is not None:
+            self._watches[key] = adopted
+        return adopted
+
+    async def _read_pid(self, folder: Folder) -> int | None:
+        """Return which shim has the attempt; one that has just made its mark is about to write its pid into it."""
+        deadline = asyncio.get_running_loop().time() + self._settings.started_timeout_s
+        while (pid := folder.read_pid()) is None and folder.is_taken:
+            if asyncio.get_running_loop().time() > deadline:
+                return None
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return pid
+
+    async def _kill(self, key: str, folder: Folder, watch: Watch) -> None:
+        """Kill all of the attempt's processes and come back when its shim is over. DriverError."""
+        await _finish(asyncio.to_thread(kill_attempt, key, watch.pid, age_s=_age_of(folder)))
+        await asyncio.wait([watch.over], timeout=self._settings.kill_timeout_s)
+        if not watch.is_over:
+            raise EngineUnavailableError(
+                f"{key} was killed and is still there", hint="it hangs in the kernel, on a file system that is gone?"
+            )
+
+    def _handle(self, key: str, folder: Folder) -> Handle:
+        return Handle(self.name, key, {"directory": folder.path})
+
+    def _forget(self, key: str) -> None:
+        if watch := self._watches.pop(key, None):
+            watch.close()
+
+
+def _clear(key: str, folder: Folder) -> None:
+    """Kill what an attempt that is over has left running, and delete all its files. OSError."""
+    if folder.is_there:
+        kill_attempt(key, folder.read_pid(), age_s=_age_of(folder))
+        discard_view(folder.view)
+        folder.delete()
+
+
+def _age_of(folder: Folder) -> float | None:
+    """Return for how long the attempt's shim has been there, in seconds; None where that is not known."""
+    spawned_at = folder.time_of("spawned")
+    return None if spawned_at is None else (datetime.now(UTC) - spawned_at).total_seconds()
+
+
+def _folder_of(handle: Handle) -> Folder:
+    return Folder(handle.ref["directory"])
+
+
+def _read(path: str, position: int, size: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(position)
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+
+
+async def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` that goes on in a thread. Being cancelled waits for it: nothing goes on behind the caller's back."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,146 @@
+"""Runs the `git` program, so that nothing else here has to know how it is called, bounded and stopped.
+
+The user's own credentials, ssh configuration and agent serve as they are; what would change the meaning of a call
+(`GIT_DIR` of a surrounding hook, a fsmonitor, hooks of a template) is switched off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from stretto.core.errors import DiskFullError, SourceError, StrettoError
+from stretto.sources.disk import FULL_HINT
+
+LOCAL_TIMEOUT_S: Final = 120.0
+"""For a call that stays on this host; a checkout of a very large tree takes seconds."""
+NETWORK_TIMEOUT_S: Final = 1800.0
+"""For a call that talks to a server; a server that has gone silent is noticed by `http.lowSpeedTime` long before."""
+
+MAX_ERROR_CHARACTERS: Final = 600
+
+_OPTIONS: Final = (
+    "-c", "protocol.ext.allow=never",
+    "-c", "core.fsmonitor=false",
+    "-c", "core.hooksPath=/dev/null",
+    "-c", "gc.auto=0",
+    "-c", "maintenance.auto=false",
+    "-c", "advice.detachedHead=false",
+    "-c", "http.lowSpeedLimit=1000",
+    "-c", "http.lowSpeedTime=60",
+)  # fmt: skip
+
+_UNWANTED: Final = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CEILING_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_DIR",
+    "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE", "GIT_EXTERNAL_DIFF", "GIT_LITERAL_PATHSPECS",
+)  # fmt: skip
+"""Variables that tie git to another repository (a hook sets them); see `git rev-parse --local-env-vars`."""
+
+_HINTS: Final = (
+    ("dubious ownership", "the repository belongs to another user: git config --global --add safe.directory PATH"),
+    ("Authentication failed", "check the credentials that git has for this host"),
+    ("could not read Username", "the repository is private or does not exist: set up a credential helper or use ssh"),
+    ("terminal prompts disabled", "the repository is private or does not exist: set up a credential helper or use ssh"),
+    ("Permission denied (publickey", "add your key to the ssh agent, or check that it may read the repository"),
+    ("Host key verification failed", "connect once with ssh by hand to accept the host's key"),
+    ("Could not resolve host", "check the URL and the network"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A git process that has ended."""
+
+    code: int
+    out: bytes
+    error: str
+
+
+async def run(
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout_s: float = LOCAL_TIMEOUT_S,
+) -> Completed:
+    """Run git and return how it ended, whatever its exit code; SourceError if it can't be run or takes too long.
+
+    `environment` is laid over the cleaned environment of this process. A cancelled call leaves no process behind.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "git", *_OPTIONS, *map(str, arguments),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            cwd=cwd, env=_environment(environment), start_new_session=True,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise SourceError(f"{cwd}: no such directory") from error
+        raise SourceError("the program git is not installed", hint="install git 2.36 or newer") from error
+    except OSError as error:
+        raise SourceError(f"git can't be run in {cwd}: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, error_output = await process.communicate(stdin)
+    except TimeoutError as error:
+        raise SourceError(f"a git command in {cwd or arguments[1]} did not end within {timeout_s:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            _kill(process.pid)
+            await process.wait()
+    return Completed(process.returncode or 0, out, clean(error_output))
+
+
+async def git(
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout_s: float = LOCAL_TIMEOUT_S,
+    about: str,
+) -> bytes:
+    """Run git and return what it printed; an error that opens with `about` if it failed."""
+    done = await run(*arguments, cwd=cwd, environment=environment, stdin=stdin, timeout_s=timeout_s)
+    if done.code != 0:
+        raise failure(about, done)
+    return done.out
+
+
+def failure(about: str, done: Completed) -> StrettoError:
+    """Return the error for a git process that failed, with a hint where the cause is a well-known one.
+
+    DiskFullError where there was no room; SourceError else.
+    """
+    if os.strerror(errno.ENOSPC) in done.error:
+        return DiskFullError(f"{about}: {done.error}", hint=FULL_HINT)
+    hint = next((hint for text, hint in _HINTS if text in done.error), None)
+    return SourceError(f"{about}: {done.error or f'git ended with exit code {done.code}'}", hint=hint)
+
+
+def clean(output: bytes) -> str:
+    """Return git's error text without prefixes and credentials, cut to what a person reads."""
+    text = output.decode("utf-8", "replace").strip()
+    text = re.sub(r"(?m)^(fatal|error|remote): ?", "", text)
+    text = re.sub(r"//[^/@\s]+@", "//***@", text)
+    text = re.sub(r"\s*\n\s*", "; ", text)
+    return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[:MAX_ERROR_CHARACTERS]} …"
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", **(extra or {})}
+
+
+def _kill(process_group: int) -> None:
+    try:
+        os.killpg(process_group, signal.SIGKILL)  # ssh and the remote helpers are in the same session
+    except ProcessLookupError:
+        pass

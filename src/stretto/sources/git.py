@@ -1,0 +1,132 @@
+"""Repositories: from what a person names to one commit, its files, and a checkout of it.
+
+This is the only module of `sources` that others need for git; it talks to no database and knows no run but by its spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from stretto.core.errors import SourceError
+from stretto.core.run import Run
+from stretto.core.spec import SourceSpec
+from stretto.sources.address import parse
+from stretto.sources.checkout import Checkouts
+from stretto.sources.command import git
+from stretto.sources.garbage import gc
+from stretto.sources.mirror import Mirrors
+from stretto.sources.resolution import ResolvedSource, check_names, resolve_local, resolve_remote
+from stretto.sources.snapshot import working_tree_commit
+
+MAX_FILE_BYTES: Final = 10 * 1024 * 1024
+"""What `read_file` reads at most unless told otherwise."""
+
+_LINK_MODE: Final = "120000"
+
+
+class Repositories:
+    """Git repositories, with what is kept of them under `home`. Any number of tasks and processes at once.
+
+    Fulfils the port `Trees`.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.mirrors = Mirrors(home / "mirrors")
+        self.checkouts = Checkouts(home / "checkouts", self.mirrors)
+
+    async def resolve(
+        self,
+        reference: str | Path | None,
+        *,
+        branch: str | None = None,
+        commit: str | None = None,
+        working_tree: bool = False,
+        cwd: Path,
+    ) -> ResolvedSource:
+        """Return the commit that is meant; SourceError if there is none, and then nothing is left on disk.
+
+        `reference` None means the repository that holds `cwd`. `branch` may be a tag (a branch of the same name comes first).
+        Without `branch` and `commit` it is HEAD. `working_tree` takes the files of a local repository as they are.
+        """
+        check_names(branch, commit)
+        address = parse(cwd if reference is None else reference, cwd)
+        if not working_tree:
+            if address.is_local:
+                return await resolve_local(address, branch, commit)
+            return await resolve_remote(address, branch, commit, self.mirrors)
+        if branch is not None or commit is not None or not address.is_local:
+            raise SourceError("the working tree is that of a local repository, and has no other branch or commit")
+        source = await resolve_local(address, None, None)
+        if source.top is None:
+            raise SourceError(f"{source.address.repository} is bare: it has no working tree")
+        snapshot = await resolve_local(address, None, await working_tree_commit(source.top))
+        return replace(snapshot, spec=replace(snapshot.spec, branch=source.spec.branch))
+
+    async def read_file(self, source: ResolvedSource, path: str, *, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """Return a file of the commit, without a checkout.
+
+        SourceError if it isn't there, is no regular file (a symbolic link is none) or has more than `limit_bytes`.
+        """
+        name = _inside(path)
+        about = f"{source.spec.repository}: {name} of {source.spec.commit[:12]}"
+        entries = await self._list(source, name, about)
+        mode, kind, digest, size = entries.get(name, ("", "", "", 0))
+        if not mode:
+            raise SourceError(f"{about}: no such file")
+        if kind != "blob" or mode == _LINK_MODE:
+            what = {"tree": "a directory", "commit": "a submodule"}.get(kind, "a symbolic link")
+            raise SourceError(f"{about} is {what}, not a file")
+        if size > limit_bytes:
+            raise SourceError(f"{about} has {size} bytes; at most {limit_bytes} are read")
+        return await git("--git-dir", source.git_directory, "cat-file", "blob", digest, about=about)
+
+    async def list_files(self, source: ResolvedSource, directory: str) -> list[str]:
+        """Return the paths of the regular files right in a directory of the commit, sorted; none if it isn't there."""
+        name = "" if directory in ("", ".") else _inside(directory) + "/"
+        about = f"{source.spec.repository}: {name or 'the root'} of {source.spec.commit[:12]}"
+        entries = await self._list(source, name, about)
+        return sorted(path for path, (mode, kind, _, _) in entries.items() if kind == "blob" and mode != _LINK_MODE)
+
+    async def checkout(self, run: Run) -> Path | None:
+        """Return a shared read-only checkout of the run's commit, made on first use; None where the run has no source."""
+        return None if run.spec.source is None else await self.checkout_source(run.spec.source)
+
+    async def checkout_source(self, source: SourceSpec | ResolvedSource) -> Path:
+        """Return a shared read-only checkout, made on first use, from the mirror alone if that has the commit."""
+        if isinstance(source, ResolvedSource):
+            return await self.checkouts.ensure(source.address, source.spec.commit)
+        local = source.repository.startswith("/")
+        address = parse(Path(source.repository) if local else source.repository, Path("/"))
+        return await self.checkouts.ensure(address, source.commit)
+
+    async def gc(self, *, keep_newer_than: datetime, max_bytes: int, in_use: Iterable[SourceSpec]) -> int:
+        """Delete checkouts and mirrors, as `garbage.gc` has it; those of the commits `in_use` stay."""
+        kept = {self.checkouts.path(parse(source.repository, Path("/")), source.commit) for source in in_use}
+        return await gc(self._home, keep_newer_than=keep_newer_than, max_bytes=max_bytes, in_use=kept)
+
+    async def _list(self, source: ResolvedSource, path: str, about: str) -> dict[str, tuple[str, str, str, int]]:
+        """Return mode, kind, hash and size of what is at `path` (a directory's content if it ends with a slash)."""
+        where = ("--git-dir", source.git_directory)
+        paths = ("--", path) if path else ()
+        out = await git(*where, "ls-tree", "-z", "-l", "--full-tree", source.spec.commit, *paths, about=about)
+        entries = {}
+        for line in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+            facts, _, name = line.partition("\t")
+            mode, kind, digest, size = facts.split()
+            entries[name] = (mode, kind, digest, int(size) if size != "-" else 0)
+        return entries
+
+
+def _inside(path: str) -> str:
+    """Return `path` in its plain form; SourceError if it leaves the repository."""
+    pure = PurePosixPath(path)
+    if not path or "\0" in path or pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        raise SourceError(
+            f"{path!r} is not a path within the repository", hint="give it relative to the repository's root"
+        )
+    return str(pure)

@@ -1,0 +1,121 @@
+-- name: insert_run
+-- Store a run; its number is the next one of the store, even if runs were deleted.
+INSERT INTO run (id, idempotency_key, kind, name, status, repository, branch, commit_id, commit_message, driver,
+                 submitted_by, created_at, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1);
+
+-- name: insert_spec
+INSERT INTO spec (run, body) VALUES (?, ?);
+
+-- name: insert_job
+INSERT INTO job (run, job, name, stage, status) VALUES (?, ?, ?, ?, ?);
+
+-- name: insert_event
+INSERT INTO event (run, seq, kind, at, body) VALUES (?, ?, ?, ?, ?);
+
+-- name: advance_run
+-- The fence: write the run's row only for the holder of the newest claim, and tell the run's number and new last event.
+UPDATE run SET seq = seq + ?, status = ?, reason = ?, message = ?, started_at = ?, ended_at = ?
+WHERE id = ? AND fence = ? AND held
+RETURNING number, seq;
+
+-- name: update_job
+UPDATE job SET status = ?, reason = ?, message = ?, exit_code = ?, started_at = ?, ended_at = ?
+WHERE run = ? AND job = ?;
+
+-- name: write_attempt
+INSERT INTO attempt (run, job, number, status, reason, message, exit_code, starting_at, started_at, ended_at, handle)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run, job, number) DO UPDATE SET
+    status = excluded.status, reason = excluded.reason, message = excluded.message, exit_code = excluded.exit_code,
+    started_at = excluded.started_at, ended_at = excluded.ended_at, handle = excluded.handle;
+
+-- name: insert_artifact
+-- Two names that are no valid UTF-8 may look the same as text; the events tell them apart.
+INSERT INTO artifact (run, job, attempt, path, size_bytes, digest, executable, link)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: settle_request
+DELETE FROM request WHERE run = ? AND id = ?;
+
+-- name: insert_request
+INSERT INTO request (run, kind, body, asked_at) SELECT number, ?, ?, ? FROM run WHERE id = ?;
+
+-- name: select_requests
+SELECT request.id, run.id, request.kind, request.body
+FROM run JOIN request ON request.run = run.number
+WHERE run.id = ? ORDER BY request.id;
+
+-- name: select_holder
+-- Who holds the run, and that conductor's lease and process; no process where it never had a lease.
+SELECT run.number, run.held, run.owner, run.fence, worker.lease_until, worker.host, worker.realm, worker.pid,
+       worker.process_start
+FROM run LEFT JOIN worker ON worker.owner = run.owner
+WHERE run.id = ?;
+
+-- name: claim_run
+UPDATE run SET owner = ?, fence = ?, held = 1 WHERE id = ?;
+
+-- name: release_run
+-- The fence moves on, so that nothing is written under a claim that was given back.
+UPDATE run SET fence = fence + 1, held = 0 WHERE id = ? AND fence = ? AND held;
+
+-- name: write_lease
+INSERT INTO worker (owner, lease_until, host, realm, pid, process_start) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (owner) DO UPDATE SET
+    lease_until = excluded.lease_until, host = excluded.host, realm = excluded.realm, pid = excluded.pid,
+    process_start = excluded.process_start;
+
+-- name: select_lease
+SELECT lease_until FROM worker WHERE owner = ?;
+
+-- name: forget_workers
+-- Forget conductors whose lease ran out long ago and that hold no run.
+DELETE FROM worker
+WHERE lease_until < ? AND NOT EXISTS (SELECT 1 FROM run WHERE run.owner = worker.owner AND run.held);
+
+-- name: select_run
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner
+FROM run WHERE id = ?;
+
+-- name: select_run_by_number
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner
+FROM run WHERE number = ?;
+
+-- name: select_run_by_key
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner
+FROM run WHERE idempotency_key = ?;
+
+-- name: select_runs_by_prefix
+-- Enough runs whose id starts with the text to tell whether it is unambiguous; '~' sorts after every character of an id.
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner
+FROM run WHERE id >= :prefix AND id < :prefix || '~' ORDER BY id LIMIT 3;
+
+-- name: select_runs
+-- The newest runs that match; a parameter that is NULL matches all. `statuses` is a JSON list.
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner
+FROM run
+WHERE (:before IS NULL OR number < :before)
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+  AND (:name IS NULL OR name = :name)
+  AND (:repository IS NULL OR repository = :repository)
+  AND (:branch IS NULL OR branch = :branch)
+ORDER BY number DESC LIMIT :limit;
+
+-- name: select_spec
+SELECT spec.body FROM spec JOIN run ON run.number = spec.run WHERE run.id = ?;
+
+-- name: select_events
+SELECT event.seq, event.kind, event.at, event.body
+FROM event JOIN run ON run.number = event.run
+WHERE run.id = ? AND event.seq > ? ORDER BY event.seq;
+
+-- name: delete_run
+-- Delete a run that is over, and through the foreign keys all that belongs to it.
+DELETE FROM run WHERE id = ? AND status IN ('success', 'failed', 'canceled', 'skipped');

@@ -1,0 +1,191 @@
+"""Between values and rows: how runs, events and what follows from them are laid down in columns, and read back.
+
+Times are whole microseconds since 1970-01-01 UTC, so that an event comes back exactly as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from stretto.core import events as ev
+from stretto.core import spec as specs
+from stretto.core.ports import NewRun, RunRow
+from stretto.core.run import Attempt, Changes, JobRun
+from stretto.core.states import Status
+
+Row = tuple[Any, ...]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+_ID_LENGTH: Final = 26
+
+encode = json.JSONEncoder(separators=(",", ":")).encode
+"""JSON without blanks; one encoder for all, as `json.dumps` with options makes a new one each time.
+
+ASCII only, so that names of files which are no valid UTF-8 (surrogates in Python) come back as they were.
+"""
+
+
+def micros(at: datetime) -> int:
+    """Return the time in microseconds since the epoch; exact, unlike a float."""
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def moment(micros: int) -> datetime:
+    """Return the time that `micros` made the number of."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def new_id(at: datetime) -> str:
+    """Return a new run id: 26 characters, 48 bits of milliseconds and then 80 of chance, so that ids sort by time."""
+    number = (micros(at) // 1_000 & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10))
+    return "".join(_ID_ALPHABET[number >> shift & 31] for shift in range((_ID_LENGTH - 1) * 5, -1, -5))
+
+
+def run_values(new: NewRun) -> Row:
+    """Return the columns of `insert_run` for a new run."""
+    spec, source = new.spec, new.spec.source
+    return (
+        new_id(new.created_at),
+        new.idempotency_key,
+        spec.kind,
+        spec.name,
+        Status.PENDING,
+        source.repository if source else None,
+        source.branch if source else None,
+        source.commit if source else None,
+        _text(source.commit_message) if source else None,
+        new.driver,
+        new.by,
+        micros(new.created_at),
+    )
+
+
+def spec_text(spec: specs.RunSpec) -> str:
+    """Return the spec as it is stored."""
+    return encode(specs.to_json(spec))
+
+
+def decode(text: str) -> Any:
+    """Return what `encode` made the text of."""
+    return json.loads(text)
+
+
+def read_spec(text: str) -> specs.RunSpec:
+    """Return the spec that `spec_text` made the text of."""
+    return specs.from_json(json.loads(text))
+
+
+def event_values(event: ev.Event) -> tuple[str, int, str]:
+    """Return kind, time and body of an event."""
+    return ev.KIND_OF[type(event)], micros(event.at), encode(ev.to_json(event))
+
+
+def read_event(kind: str, at: int, body: str) -> ev.Event:
+    """Return the event that `event_values` made the columns of."""
+    return ev.from_json(kind, moment(at), json.loads(body))
+
+
+def changed_jobs(changes: Changes) -> list[Row]:
+    """Return the columns of `update_job`, but for the run's number, of every job that changed."""
+    return [
+        (
+            job.status,
+            job.reason,
+            _text(job.message),
+            job.exit_code,
+            _maybe(job.started_at),
+            _maybe(job.ended_at),
+            job.index,
+        )
+        for job in changes.jobs
+    ]
+
+
+def changed_attempts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
+    """Return the columns of `write_attempt`, but for the run's number, of every attempt that `events` are about."""
+    run, rows = changes.run, {}
+    for event in events:
+        if isinstance(event, ev.AttemptStarting | ev.AttemptStarted | ev.AttemptEnded):
+            job = run.job(event.job)
+            rows[job.index, event.number] = (job, job.attempts[event.number - 1])
+    return [_attempt_values(job, attempt) for job, attempt in rows.values()]
+
+
+def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
+    """Return the columns of `insert_artifact`, but for the run's number, of every artifact that came with `events`."""
+    return [
+        (
+            changes.run.graph.index[event.job],
+            event.number,
+            _text(item.path),
+            item.size_bytes,
+            item.digest,
+            item.executable,
+            _text(item.link),
+        )
+        for event in events
+        if isinstance(event, ev.AttemptEnded)
+        for item in event.artifacts
+    ]
+
+
+def run_state(changes: Changes) -> Row:
+    """Return the columns of `advance_run` that tell how the run stands."""
+    run = changes.run
+    return (run.status, run.reason, _text(run.message), _maybe(run.started_at), _maybe(run.ended_at))
+
+
+def read_run(row: Sequence[Any]) -> RunRow:
+    """Return the run that a row of `select_run` and its like stands for."""
+    (id_, number, kind, name, status, reason, message, repository, branch, commit, commit_message, *times, owner) = row
+    created_at, started_at, ended_at = times
+    return RunRow(
+        id=id_,
+        number=number,
+        kind=kind,
+        name=name,
+        status=Status(status),
+        reason=reason,
+        message=message,
+        repository=repository,
+        branch=branch,
+        commit=commit,
+        commit_message=commit_message,
+        created_at=moment(created_at),
+        started_at=None if started_at is None else moment(started_at),
+        ended_at=None if ended_at is None else moment(ended_at),
+        owner=owner,
+    )
+
+
+def _attempt_values(job: JobRun, attempt: Attempt) -> Row:
+    outcome, handle = attempt.outcome, attempt.handle
+    return (
+        job.index,
+        attempt.number,
+        attempt.status,
+        outcome.reason if outcome else None,
+        _text(outcome.message) if outcome else None,
+        outcome.exit_code if outcome else None,
+        micros(attempt.starting_at),
+        _maybe(attempt.started_at),
+        _maybe(attempt.ended_at),
+        None if handle is None else encode({"driver": handle.driver, "key": handle.key, "ref": dict(handle.ref)}),
+    )
+
+
+def _text(text: str | None) -> str | None:
+    """Return the text as a column can hold it: what is no valid Unicode as an escape (the event has it unchanged)."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _maybe(at: datetime | None) -> int | None:
+    return None if at is None else micros(at)

@@ -1,0 +1,408 @@
+"""The embedded store: one SQLite file, several processes, nothing acknowledged that is not on disk.
+
+Writes go through `Writer` (group commit); reads use connections of their own in threads and never wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from stretto.core.errors import FenceLostError, NotFoundError, RunBusyError, StoreError
+from stretto.core.events import Event, RunSubmitted
+from stretto.core.ports import Claim, NewRun, Request, RunFilter, RunRow, StoredRun
+from stretto.core.run import Changes
+from stretto.store import rows
+from stretto.store.failure import store_error
+from stretto.store.migration import migrate, read_migrations
+from stretto.store.owner import Process, is_known_dead, this_process
+from stretto.store.query import read_queries
+from stretto.store.writer import PATIENCE_S, Append, Work, Writer
+
+T = TypeVar("T")
+
+SQL: Final = read_queries("sqlite")
+CLAIM_LEASE_S: Final = 30.0
+"""The lease of an owner that claims a run without having one, so that no claim is unprotected."""
+_FORGET_WORKERS_S: Final = 86_400.0
+"""How long the row of a conductor that is gone stays, for people to look at."""
+_MINIMUM_SQLITE: Final = (3, 37, 0)  # STRICT tables; RETURNING is older
+_POLL_S: Final = 0.05
+"""How often `wait_for_change` looks. A look is a read of shared memory, some 10 microseconds."""
+_LOOK_BACK_S: Final = 0.1
+"""A change noticed this long before `wait_for_change` was called may have come after the caller last read."""
+_CHECKPOINT_PAGES: Final = 250
+"""Pages of the write-ahead log after which they move to the database and the log starts over. Fewer than the default, as writing
+over a log is several times quicker to sync than growing it, most of all on a disk that others use too (`bench/commits.py`)."""
+_CACHED_STATEMENTS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one `commit` writes, taken from the run while it could not change."""
+
+    claim: Claim
+    state: rows.Row
+    events: list[tuple[str, int, str]]
+    jobs: list[rows.Row]
+    attempts: list[rows.Row]
+    artifacts: list[rows.Row]
+    settled: tuple[int, ...]
+
+
+class SqliteStore:
+    """A `Store` in one file; get it with `open`. Several processes may have the same file open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._process = this_process()
+        self._writer = Writer(path, self._connect_writer, _append)
+        self._readers: list[sqlite3.Connection] = []
+        self._watcher: sqlite3.Connection | None = None
+        self._version = 0
+        self._changed_at = float("-inf")
+        self._asked = asyncio.Event()
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path) -> SqliteStore:
+        """Open the store at `path`, making it or bringing it up to date where needed; SchemaError, StoreError."""
+        if sqlite3.sqlite_version_info < _MINIMUM_SQLITE:
+            raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or later is needed")
+        store = cls(path)
+        await store._writer.open()
+        store._look()
+        return store
+
+    async def close(self) -> None:
+        """Write what was accepted, move it into the database proper, let go of the file. May be called again."""
+        self._closed = True
+        await self._writer.close()
+        for connection in [*self._readers, *([self._watcher] if self._watcher else [])]:
+            connection.close()
+        self._readers, self._watcher = [], None
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    async def create_run(self, new: NewRun) -> tuple[RunRow, bool]:
+        """Store run, jobs and RunSubmitted in one transaction; False where the idempotency key was already there."""
+        values = rows.run_values(new)
+        spec = await asyncio.to_thread(rows.spec_text, new.spec)
+        submitted = rows.event_values(RunSubmitted(new.created_at, new.by))
+
+        def act(connection: sqlite3.Connection) -> tuple[RunRow, bool]:
+            if new.idempotency_key is not None:
+                known = connection.execute(SQL["select_run_by_key"], (new.idempotency_key,)).fetchone()
+                if known is not None:
+                    return rows.read_run(known), False
+            number = connection.execute(SQL["insert_run"], values).lastrowid
+            connection.execute(SQL["insert_spec"], (number, spec))
+            connection.execute(SQL["insert_event"], (number, 1, *submitted))
+            connection.executemany(
+                SQL["insert_job"],
+                ((number, i, job.name, job.stage, "pending") for i, job in enumerate(new.spec.jobs)),
+            )
+            return rows.read_run(connection.execute(SQL["select_run"], (values[0],)).fetchone()), True
+
+        return await self._write(act)
+
+    async def commit(
+        self, claim: Claim, events: Sequence[Event], changes: Changes, settled: Iterable[int] = ()
+    ) -> None:
+        """Append `events`, write the rows that changed and delete the `settled` requests, in one transaction."""
+        batch = _Batch(
+            claim,
+            rows.run_state(changes),
+            [rows.event_values(event) for event in events],
+            rows.changed_jobs(changes),
+            rows.changed_attempts(events, changes),
+            rows.left_artifacts(events, changes),
+            tuple(settled),
+        )
+        await self._writer.write(Append(batch))
+
+    async def claim(self, run_id: str, owner: str) -> Claim:
+        """Take the run with the next fence; RunBusyError while another owner is alive and has a lease."""
+
+        def act(connection: sqlite3.Connection) -> Claim:
+            row = connection.execute(SQL["select_holder"], (run_id,)).fetchone()
+            if row is None:
+                raise _no_run(run_id)
+            number, held, holder, fence, lease_until, *process = row
+            if held and holder != owner and lease_until is not None and lease_until > _now():
+                holding = Process(*process)
+                if not is_known_dead(holding):
+                    raise RunBusyError(
+                        f"run {number} is owned by a live conductor (host {holding.host}, process {holding.pid})",
+                        hint=f"`stretto logs {number} -f` follows it, `stretto cancel {number}` ends it",
+                    )
+            if (lease := connection.execute(SQL["select_lease"], (owner,)).fetchone()) is None or lease[0] < _now():
+                self._write_lease(connection, owner, CLAIM_LEASE_S)
+            connection.execute(SQL["claim_run"], (owner, fence + 1, run_id))
+            return Claim(run_id, owner, fence + 1)
+
+        return await self._write(act)
+
+    async def release(self, claim: Claim) -> None:
+        """Give the run back; others may claim it at once, and the claim is worth nothing any more."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            if connection.execute(SQL["release_run"], (claim.run_id, claim.fence)).rowcount == 0:
+                raise _fence_lost(claim)
+
+        await self._write(act)
+
+    async def keep_lease(self, owner: str, lease_s: float) -> None:
+        """Start or renew the owner's lease, by this host's clock; to be called well before it runs out."""
+        await self._write(lambda connection: self._write_lease(connection, owner, lease_s))
+
+    async def ask(self, run_id: str, kind: str, body: Mapping[str, Any]) -> None:
+        """Leave a request for the run's conductor; NotFoundError."""
+        text = rows.encode(dict(body))
+
+        def act(connection: sqlite3.Connection) -> None:
+            if connection.execute(SQL["insert_request"], (kind, text, _now(), run_id)).rowcount == 0:
+                raise _no_run(run_id)
+
+        await self._write(act)
+        self._asked.set()
+
+    async def delete_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete final runs and all that belongs to them; a run that is not final, or not there, is left alone."""
+        for run_id in run_ids:  # one transaction each, so that nobody waits long for the writer
+            await self._write(lambda connection, id_=run_id: connection.execute(SQL["delete_run"], (id_,)))  # type: ignore[misc]
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    async def load(self, run_id: str) -> StoredRun:
+        """Return the run as it is on record; NotFoundError."""
+
+        def act(connection: sqlite3.Connection) -> StoredRun:
+            row = connection.execute(SQL["select_run"], (run_id,)).fetchone()
+            if row is None:
+                raise _no_run(run_id)
+            (spec,) = connection.execute(SQL["select_spec"], (run_id,)).fetchone()
+            events = connection.execute(SQL["select_events"], (run_id, 0))
+            return StoredRun(
+                rows.read_run(row), rows.read_spec(spec), tuple(rows.read_event(*event[1:]) for event in events)
+            )
+
+        return await self._read(act)
+
+    async def find_run(self, reference: str) -> RunRow:
+        """Return the run with this number or id (or unambiguous start of an id); NotFoundError."""
+        text = reference.strip().lower()
+
+        def act(connection: sqlite3.Connection) -> RunRow:
+            if text.isascii() and text.isdigit() and len(text) < 19:
+                row = connection.execute(SQL["select_run_by_number"], (int(text),)).fetchone()
+                if row is not None:
+                    return rows.read_run(row)
+            found = connection.execute(SQL["select_runs_by_prefix"], {"prefix": text}).fetchall() if text else []
+            if len(found) > 1:
+                raise NotFoundError(
+                    f"the ids of several runs start with {reference!r}",
+                    hint="write more of the id, or the run's number",
+                )
+            if not found:
+                raise _no_run(reference)
+            return rows.read_run(found[0])
+
+        return await self._read(act)
+
+    async def list_runs(self, which: RunFilter) -> list[RunRow]:
+        """Return the runs that match, newest first."""
+        values = {
+            "before": which.before,
+            "statuses": None if which.statuses is None else rows.encode(sorted(which.statuses)),
+            "name": which.name,
+            "repository": which.repository,
+            "branch": which.branch,
+            "limit": which.limit,
+        }
+        return await self._read(
+            lambda connection: [rows.read_run(row) for row in connection.execute(SQL["select_runs"], values)]
+        )
+
+    async def read_events(self, run_id: str, after: int) -> list[tuple[int, Event]]:
+        """Return the events with a sequence number (from 1) above `after`, in order; none of a run that is not there."""
+
+        def act(connection: sqlite3.Connection) -> list[tuple[int, Event]]:
+            found = connection.execute(SQL["select_events"], (run_id, after))
+            return [(seq, rows.read_event(*event)) for seq, *event in found]
+
+        return await self._read(act)
+
+    async def read_requests(self, run_id: str) -> list[Request]:
+        """Return the requests of the run that are not settled yet, oldest first."""
+
+        def act(connection: sqlite3.Connection) -> list[Request]:
+            found = connection.execute(SQL["select_requests"], (run_id,))
+            return [Request(id_, run, kind, rows.decode(body)) for id_, run, kind, body in found]
+
+        return await self._read(act)
+
+    async def wait_for_change(self, timeout_s: float) -> bool:
+        """Return True as soon as anything may have been written, by this process or another; False after the time-out.
+
+        A change of the last tenth of a second counts too, so that what came between the caller's last look and this call is
+        not missed; so one change may be told twice.
+        """
+        loop = asyncio.get_running_loop()
+        since = loop.time() - _LOOK_BACK_S
+        deadline = loop.time() + timeout_s
+        self._asked.clear()
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, min(_POLL_S, deadline - loop.time()))):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
+            if self._asked.is_set() or self._look() > since:
+                return True
+            if loop.time() >= deadline:
+                return False
+
+    # -------------------------------------------------------------------------------------------------------- pieces
+
+    async def _write(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self._writer.write(Work(act))
+        return result
+
+    async def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `act` in a thread on a snapshot of the store."""
+        if self._closed:
+            raise StoreError(f"{self._path} is closed")
+        return await asyncio.to_thread(self._read_now, act)
+
+    def _read_now(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        connection = None
+        try:
+            connection = self._readers.pop() if self._readers else self._connect_reader()
+            connection.execute("BEGIN")
+            try:
+                return act(connection)
+            finally:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
+        finally:
+            if connection is not None:
+                if self._closed:
+                    connection.close()
+                else:
+                    self._readers.append(connection)
+
+    def _look(self) -> float:
+        """Return when the store was last seen changed (`data_version` grows with every commit of another connection)."""
+        if self._watcher is None:
+            self._watcher = self._connect_reader(timeout_s=0.0)
+            self._version = -1
+        try:
+            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
+        except sqlite3.OperationalError:
+            return self._changed_at  # locked for recovery just now: look again next time
+        if version != self._version:
+            if self._version >= 0:
+                self._changed_at = asyncio.get_running_loop().time()
+            self._version = version
+        return self._changed_at
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = self._connect(PATIENCE_S)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+                migrate(connection, self._path, read_migrations())
+                connection.execute("PRAGMA busy_timeout = 0")  # the writer waits in its own way
+            except BaseException:
+                connection.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise store_error(self._path, error) from error
+        return connection
+
+    def _connect_reader(self, timeout_s: float = PATIENCE_S) -> sqlite3.Connection:
+        connection = self._connect(timeout_s)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _connect(self, timeout_s: float) -> sqlite3.Connection:
+        # isolation_level None: transactions begin where we say; another thread may use it, though never two at once
+        return sqlite3.connect(
+            self._path,
+            timeout=timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_CACHED_STATEMENTS,
+        )
+
+    def _write_lease(self, connection: sqlite3.Connection, owner: str, lease_s: float) -> None:
+        now, process = _now(), self._process
+        connection.execute(SQL["forget_workers"], (now - int(_FORGET_WORKERS_S * 1e6),))
+        connection.execute(
+            SQL["write_lease"],
+            (owner, now + int(lease_s * 1e6), process.host, process.realm, process.pid, process.start),
+        )
+
+
+def _append(connection: sqlite3.Connection, appends: Sequence[Append]) -> None:
+    """Write the appends, those of one claim together; those whose claim is lost get their error and change nothing."""
+    by_claim: dict[Claim, list[Append]] = {}
+    for append in appends:
+        by_claim.setdefault(append.payload.claim, []).append(append)
+    events: list[rows.Row] = []
+    jobs: dict[tuple[int, int], rows.Row] = {}
+    attempts: dict[tuple[int, int, int], rows.Row] = {}
+    artifacts: list[rows.Row] = []
+    settled: list[rows.Row] = []
+    for claim, group in by_claim.items():
+        count = sum(len(append.payload.events) for append in group)
+        state = group[-1].payload.state
+        passed = connection.execute(SQL["advance_run"], (count, *state, claim.run_id, claim.fence)).fetchall()
+        if not passed:
+            for append in group:
+                append.error = _fence_lost(claim)
+            continue
+        run, last = passed[0]
+        seq = last - count
+        for append in group:
+            batch: _Batch = append.payload
+            for event in batch.events:
+                seq += 1
+                events.append((run, seq, *event))
+            for row in batch.jobs:  # of several states of one row within a group, the last is the one to write
+                jobs[run, row[-1]] = (*row[:-1], run, row[-1])
+            for row in batch.attempts:
+                attempts[run, row[0], row[1]] = (run, *row)
+            artifacts += [(run, *row) for row in batch.artifacts]
+            settled += [(run, id_) for id_ in batch.settled]
+    connection.executemany(SQL["insert_event"], events)
+    connection.executemany(SQL["update_job"], jobs.values())
+    connection.executemany(SQL["write_attempt"], attempts.values())
+    connection.executemany(SQL["insert_artifact"], artifacts)
+    connection.executemany(SQL["settle_request"], settled)
+
+
+def _now() -> int:
+    """Return the store's time in microseconds. All who share the file are on this host, so its clock is the store's."""
+    return time.time_ns() // 1_000
+
+
+def _no_run(reference: str) -> NotFoundError:
+    return NotFoundError(f"there is no run {reference!r}", hint="`stretto runs` lists them")
+
+
+def _fence_lost(claim: Claim) -> FenceLostError:
+    return FenceLostError(
+        f"run {claim.run_id} is not {claim.owner}'s any more: it was released or another took it over"
+    )

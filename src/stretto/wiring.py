@@ -1,0 +1,131 @@
+"""The only place that joins the parts: settings in, a service out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from stretto.core.errors import InputError, SettingsError
+from stretto.core.ports import Driver
+from stretto.drivers.registry import DRIVERS
+from stretto.engine.attempt import Places
+from stretto.service import Service, ServiceParts
+from stretto.settings import Settings
+from stretto.sources.git import Repositories
+from stretto.store.artifacts import FileArtifacts
+from stretto.store.logs import FileLogs
+from stretto.store.sqlite import SqliteStore
+
+LEAST_JOBS: Final = 4
+"""Jobs at once on a small machine: they wait for disk and network most of the time."""
+MIB: Final = 1024 * 1024
+
+
+class SystemClock:
+    """The time of this host."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """Come back after `seconds`."""
+        await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    """Open the state under `settings.home`, made if missing, and give the service over it; all is closed at the end."""
+    home = settings.home
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        installation = _installation(home)
+    except OSError as error:
+        message = f"can't keep state in {home}: {error.strerror}"
+        raise SettingsError(message, hint="set STRETTO_HOME to a directory you may write to") from error
+    drivers: dict[str, Driver] = {}
+
+    def driver(name: str) -> Driver:
+        if name not in drivers:
+            if name not in _MAKERS:
+                raise InputError(f"there is no driver {name!r}", hint=f"drivers: {', '.join(DRIVERS)}")
+            drivers[name] = _MAKERS[name](settings, installation)
+        return drivers[name]
+
+    store = await SqliteStore.open(home / "stretto.db")
+    try:
+        yield Service(
+            ServiceParts(
+                store=store,
+                repositories=Repositories(home),
+                driver=driver,
+                driver_names=tuple(DRIVERS),
+                default_driver=settings.driver,
+                places=Places(
+                    logs=FileLogs(home / "logs"),
+                    artifacts=FileArtifacts(home / "artifacts"),
+                    clock=SystemClock(),
+                    artifacts_limit_bytes=settings.artifacts_limit_mb * MIB,
+                    grace_s=settings.grace_s,
+                ),
+                attempts=home / "attempts",
+                jobs=settings.jobs or max(LEAST_JOBS, 2 * (os.cpu_count() or 1)),
+                prepare_ahead=settings.prepare_ahead,
+                owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+            )
+        )
+    finally:
+        for opened in drivers.values():
+            await opened.close()
+        await store.close()
+
+
+def _installation(home: Path) -> str:
+    """Return the name by which this installation knows its own things on a shared back-end; made once."""
+    path = home / "installation"
+    if not path.exists():
+        fresh = path.with_suffix(f".{secrets.token_hex(4)}")
+        fresh.write_text(secrets.token_hex(8))
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass  # another process was first
+        finally:
+            fresh.unlink()
+    return path.read_text().strip()
+
+
+def _make_docker(settings: Settings, installation: str) -> Driver:
+    module, docker = import_module(DRIVERS["docker"]), settings.docker
+    driver: Driver = module.DockerDriver(
+        module.DockerSettings(
+            host=docker.host or None,
+            memory_bytes=docker.memory_mb * MIB or None,
+            cpus=docker.cpus or None,
+            pids_limit=docker.pids,
+            pull=docker.pull,
+            user=docker.user or None,
+            network=docker.network,
+        ),
+        installation=installation,
+    )
+    return driver
+
+
+def _make_process(settings: Settings, installation: str) -> Driver:
+    """The state's home is all that tells installations apart here."""
+    module = import_module(DRIVERS["process"])
+    driver: Driver = module.ProcessDriver(module.ProcessSettings(attempts=settings.home / "attempts"))
+    return driver
+
+
+_MAKERS: Final[dict[str, Callable[[Settings, str], Driver]]] = {"docker": _make_docker, "process": _make_process}
+"""How each driver of the registry is made from the settings."""

@@ -1,0 +1,1 @@
+"""What tests share: repositories, the CLI as a subprocess, images, services."""
