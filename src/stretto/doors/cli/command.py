@@ -18,7 +18,7 @@ class Command(click.Command):
     """A command with the shared options, which its help lists apart."""
 
     def __init__(self, *args: Any, example: str, **more: Any) -> None:
-        super().__init__(*args, context_settings=HELP, **more)
+        super().__init__(*args, **{**more, "context_settings": HELP})
         self.example = example
         self.shared = shared_options()
         self.params += self.shared

@@ -1,0 +1,148 @@
+"""What a person sees while a run goes on, in a pipe: a line per change, flushed as it happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TextIO
+
+from stretto.core import events as ev
+from stretto.core.ports import RunRow
+from stretto.core.run import JobRun, Run
+from stretto.core.states import FINAL, Status
+from stretto.doors.cli.text import output_line
+from stretto.reports import human
+from stretto.reports.terminal import DIM, PAINTS, Style
+
+SHORT_COMMIT: Final = 10
+
+
+class Progress(Protocol):
+    """Shows a run. `see` is called from the engine's loop and must not block."""
+
+    def see(self, run: Run, events: Sequence[ev.Event]) -> None:
+        """Take in events that are on disk; the run has them applied."""
+
+    def output(self, job: str, line: bytes) -> None:
+        """Take in a line that a job wrote."""
+
+    def say(self, line: str) -> None:
+        """Show a line of our own."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class Silence:
+    """Shows nothing but what must be said."""
+
+    def see(self, run: Run, events: Sequence[ev.Event]) -> None:
+        """Show nothing."""
+
+    def output(self, job: str, line: bytes) -> None:
+        """Show nothing."""
+
+    def say(self, line: str) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class PlainProgress:
+    """One line per change: seconds since the start, stage, job, what happened."""
+
+    def __init__(self, stream: TextIO, style: Style, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._style = style
+        self._clock = clock
+        self._begun = clock()
+        self._cells = 0
+        self._reader_is_gone = False
+
+    def see(self, run: Run, events: Sequence[ev.Event]) -> None:
+        """Write a line for each event that tells a person something."""
+        if not self._cells:
+            self._cells = max((len(place_of(job, self._style)) for job in run.jobs), default=0)
+        for event in events:
+            if (told := tell(run, event, self._style)) is not None:
+                job = getattr(event, "job", None)
+                place = place_of(run.job(job), self._style) if job else "run"
+                self.say(f"{place:<{self._cells}}  {told}")
+
+    def output(self, job: str, line: bytes) -> None:
+        """Write a line of a job's output behind the job's name."""
+        self._write(f"{self._style.paint(self._style.clean(job) + ' |', DIM)} {self._style.clean(output_line(line))}")
+
+    def say(self, line: str) -> None:
+        """Write a line with the time."""
+        self._write(f"{self._clock() - self._begun:7.1f} s  {line}".rstrip())
+
+    def _write(self, line: str) -> None:
+        """Write and flush; a run goes on whether or not somebody still reads."""
+        if self._reader_is_gone:
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._reader_is_gone = True
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def tell(run: Run, event: ev.Event, style: Style) -> str | None:
+    """Return what an event means for the job (or run) it is about; None where it means nothing to a person."""
+    match event:
+        case ev.AttemptStarting(number=number):
+            return painted(Status.RUNNING, style) + (f", attempt {number}" if number > 1 else "")
+        case ev.AttemptEnded(job=name, outcome=outcome):
+            job = run.job(name)
+            if job.status in FINAL:
+                return _ended(job, style)
+            return f"attempt {len(job.attempts)} failed{_why(outcome.reason, outcome.exit_code)}"
+        case ev.JobEnded(job=name):
+            return _ended(run.job(name), style)
+        case ev.JobRetried(at=at, not_before=not_before):
+            return f"will be tried again in {human.duration((not_before - at).total_seconds())}"
+        case ev.StopRequested(reason=reason):
+            return f"being stopped: {reason}"
+        case ev.CancelRequested(job=None, by=by):
+            return "cancel requested" + (f" by {style.clean(by)}" if by else "")
+        case ev.RunTimedOut():
+            return "the run's time limit was reached"
+        case _:
+            return None
+
+
+def headline(row: RunRow, style: Style) -> str:
+    """Return the first line about a run: number, pipeline, commit."""
+    commit = f", commit {row.commit[:SHORT_COMMIT]}" if row.commit else ""
+    lines = (row.commit_message or "").splitlines()
+    subject = f" {style.clean(lines[0])}" if lines else ""
+    return f"run {row.number}: {style.clean(row.name)}{commit}{subject}"
+
+
+def _ended(job: JobRun, style: Style) -> str:
+    took = ""
+    if job.started_at is not None and job.ended_at is not None:
+        took = f" in {human.duration((job.ended_at - job.started_at).total_seconds())}"
+    message = f": {style.clean(job.message)}" if job.message and job.status is not Status.SUCCESS else ""
+    return f"{painted(job.status, style)}{took}{_why(job.reason, job.exit_code)}{message}"
+
+
+def _why(reason: str | None, exit_code: int | None) -> str:
+    if reason is None:
+        return ""
+    return f" (exit code {exit_code})" if reason == "exit_code" else f" ({reason})"
+
+
+def place_of(job: JobRun, style: Style) -> str:
+    """Return where a job stands: its stage and its name."""
+    return f"{style.clean(job.spec.stage)} / {style.clean(job.spec.name)}"
+
+
+def painted(status: Status, style: Style) -> str:
+    """Return a status in its colour."""
+    return style.paint(str(status), PAINTS[status])
