@@ -60,7 +60,7 @@ def progress_for(options: Options) -> Progress:
         from stretto.doors.cli.live import LiveProgress
 
         return LiveProgress(stream, options.style(stream))
-    return PlainProgress(stream, options.style(stream))
+    return PlainProgress(stream, options.style(stream), wants_output=options.verbose)
 
 
 class Carrier:
@@ -147,11 +147,10 @@ class Carrier:
     def _see(self, run: Run, events: Sequence[ev.Event]) -> None:
         """Show events, each job's end after the last of its output where that is shown."""
         for event in events:
-            if type(event) is ev.AttemptStarting and not self._options.quiet:
-                follower = asyncio.create_task(
+            if type(event) is ev.AttemptStarting and self._progress.wants_output:
+                self._followers[run.id, event.job] = asyncio.create_task(
                     self._follow(run.id, event.job, event.number), name=f"follow {event.job}"
                 )
-                self._followers[run.id, event.job] = follower
             follower = self._followers.get((run.id, getattr(event, "job", None) or ""))
             if type(event) is ev.AttemptEnded and follower is not None and self._options.verbose:
                 follower.add_done_callback(functools.partial(self._see_later, run, event))
@@ -163,8 +162,6 @@ class Carrier:
 
     async def _follow(self, run: str, job: str, attempt: int) -> None:
         """Hand the lines of an attempt to the progress as they come."""
-        if not (self._options.verbose or not isinstance(self._progress, PlainProgress)):
-            return
         rest = b""
         try:
             async for chunk in self._waist.logs(LogRequest(run, job, attempt, follow=True)):
@@ -193,7 +190,8 @@ async def tell(waist: Waist, options: Options, reports: Iterable[Report]) -> Non
             say()
         run = report.run
         status = style.paint(f"{style.symbol(run.status)} {run.status.value}", PAINTS[run.status])
-        why = f" ({style.clean(run.message or run.reason)})" if run.reason else ""
+        words = run.message or (run.reason or "").replace("_", " ")
+        why = f" ({style.clean(words)})" if words else ""
         say(f"run {run.number} {style.clean(run.name)}: {status} in {human.duration(run.duration_s)}{why}")
         if not options.quiet:
             files = sum(len(job.artifacts) for _, job in report.jobs())

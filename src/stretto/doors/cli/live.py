@@ -17,7 +17,7 @@ from rich.text import Text
 
 from stretto.core import events as ev
 from stretto.core.run import JobRun, Run
-from stretto.core.states import FINAL, Status
+from stretto.core.states import FINAL, Reason, Status
 from stretto.doors.cli.text import output_line
 from stretto.reports import human
 from stretto.reports.terminal import BOLD, DIM, PAINTS, YELLOW, Style, cut, width
@@ -31,6 +31,8 @@ MAX_JOB_CELLS: Final = 32
 
 class LiveProgress:
     """Draws the runs of one command in place. Make it within a running loop; `close` leaves the terminal as it was."""
+
+    wants_output = True
 
     def __init__(self, stream: TextIO, style: Style) -> None:
         self._style = style
@@ -148,4 +150,5 @@ def _footer(run: Run, style: Style, now: datetime) -> str:
     took = human.duration(max(0.0, ((run.ended_at or now) - began).total_seconds()))
     if run.is_over:
         return style.paint(f"{len(run.jobs)} jobs: {_tally(run.jobs)} in {took}", DIM)
-    return style.paint(cut(f"{_tally(run.jobs)}, {took}; Ctrl-C cancels", style.columns, style.ellipsis), DIM)
+    key = "Ctrl-C kills what runs" if run.stopping == Reason.CANCEL_REQUESTED else "Ctrl-C cancels"
+    return style.paint(cut(f"{_tally(run.jobs)}, {took}; {key}", style.columns, style.ellipsis), DIM)

@@ -18,7 +18,12 @@ SHORT_COMMIT: Final = 10
 
 
 class Progress(Protocol):
-    """Shows a run. `see` is called from the engine's loop and must not block."""
+    """Shows a run. `see` is called from the engine's loop and must not block.
+
+    `output` is only called where `wants_output` says so.
+    """
+
+    wants_output: bool
 
     def see(self, run: Run, events: Sequence[ev.Event]) -> None:
         """Take in events that are on disk; the run has them applied."""
@@ -34,7 +39,9 @@ class Progress(Protocol):
 
 
 class Silence:
-    """Shows nothing but what must be said."""
+    """Shows nothing."""
+
+    wants_output = False
 
     def see(self, run: Run, events: Sequence[ev.Event]) -> None:
         """Show nothing."""
@@ -52,9 +59,10 @@ class Silence:
 class PlainProgress:
     """One line per change: seconds since the start, stage, job, what happened."""
 
-    def __init__(self, stream: TextIO, style: Style, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, style: Style, *, wants_output: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._style = style
+        self.wants_output = wants_output
         self._clock = clock
         self._begun = clock()
         self._cells = 0
@@ -128,7 +136,7 @@ def _ended(job: JobRun, style: Style) -> str:
     took = ""
     if job.started_at is not None and job.ended_at is not None:
         took = f" in {human.duration((job.ended_at - job.started_at).total_seconds())}"
-    message = f": {style.clean(job.message)}" if job.message and job.status is not Status.SUCCESS else ""
+    message = f": {style.clean(job.message)}" if job.message and job.reason not in (None, "exit_code") else ""
     return f"{painted(job.status, style)}{took}{_why(job.reason, job.exit_code)}{message}"
 
 
