@@ -47,6 +47,10 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., int | None]],
     return click.command(name, cls=Command, example=example)
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output went away. No OSError, because click makes an exit code of its own of EPIPE."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are `module.command`, imported when they are called.
 
@@ -80,6 +84,13 @@ class LazyGroup(click.Group):
             hint = f"Did you mean {close[0]!r}?" if close else "See 'stretto --help'."
             raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without importing them."""

@@ -24,7 +24,9 @@ def _command(name: str) -> Command:
 def test_docs_have_every_option_of_the_command(name: str) -> None:
     """Each option stands in the command's own section, with its help, its example and nothing that is gone."""
     command, section = _command(name), SECTIONS[f"stretto {name}"]
-    documented = {word for line in section.splitlines() if line.startswith("| `") for word in line.split("`")[1].split(", ")}
+    documented = {
+        word for line in section.splitlines() if line.startswith("| `") for word in line.split("`")[1].split(", ")
+    }
     for param in command.params:
         if isinstance(param, click.Option) and param not in command.shared:
             assert set(param.opts) <= {word.split(" ")[0] for word in documented}
