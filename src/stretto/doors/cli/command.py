@@ -50,6 +50,10 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., int | None]],
     return click.command(name, cls=Command, example=example)
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output went away. No OSError, because click makes an exit code of its own of EPIPE."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are `module.command`, imported when they are called.
 
@@ -84,16 +88,12 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the commands' names without importing them, at a press of TAB."""
-        from click.shell_completion import CompletionItem
-
-        found = [
-            CompletionItem(name, help=summary)
-            for name, (_, summary) in self.modules.items()
-            if name.startswith(incomplete)
-        ]
-        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands without importing them."""

@@ -28,6 +28,7 @@ import click
 from stretto.core.errors import DefinitionError, StoreError, StrettoError
 from stretto.doors.cli.options import Options
 from stretto.doors.cli.text import harmless
+from stretto.reports.terminal import RED
 
 BAD_INPUT: Final = 2
 BUG: Final = 3
@@ -45,8 +46,9 @@ def show_error(error: StrettoError, options: Options, argv: Sequence[str]) -> in
     if error.exit_code == BUG and not isinstance(error, StoreError):
         return show_bug(error, options, argv)
     if isinstance(error, DefinitionError) and not options.json:
+        style = options.style(sys.stderr)
         for line in fault_lines(error):
-            _write(options.paint(sys.stderr)(line, "red"))
+            _write(style.paint(line, RED))
     else:
         faults = None
         if isinstance(error, DefinitionError):
@@ -124,8 +126,8 @@ def _tell(message: str, hint: str | None, options: Options, *, faults: list[dict
             body["faults"] = faults
         _write(json.dumps({"error": body}, ensure_ascii=False))
         return
-    paint = options.paint(sys.stderr)
-    _write(f"{paint('stretto: error:', 'red', 'bold')} {paint(harmless(message), 'red')}")
+    style = options.style(sys.stderr)
+    _write(style.paint(f"stretto: error: {harmless(message)}", RED))
     if hint:
         _write(f"hint: {harmless(hint)}")
 
@@ -165,12 +167,13 @@ def _write_crash_file(trace: str, options: Options, argv: Sequence[str]) -> Path
         trace,
     ]
     name = f"crash-{now:%Y%m%d-%H%M%S}-{os.getpid()}.txt"
-    for temporary in (False, True):
+    for place in ("home", "temporary"):
         try:
-            directory = Path(tempfile.gettempdir()) if temporary else options.settings().home / "crashes"
+            directory = options.settings().home / "crashes" if place == "home" else Path(tempfile.gettempdir())
             directory.mkdir(parents=True, exist_ok=True)
-            path: Path = directory / name
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, CRASH_FILE_MODE), "w") as file:  # noqa: PTH123
+            path = directory / name
+            file_number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, CRASH_FILE_MODE)
+            with os.fdopen(file_number, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("\n".join(lines))
             return path
         except (OSError, StrettoError):

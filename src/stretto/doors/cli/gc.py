@@ -5,64 +5,59 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
-from stretto.reports import human
+from stretto.reports.human import count, size
+from stretto.settings import Settings
 from stretto.waist import Swept
 
-UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-"""Powers of 1024, as du and the setting `keep.max_gb` have them."""
+GIB: Final = 1024**3
+_UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": GIB, "T": 1024**4}
 
 
-class Size(click.ParamType[int]):
-    """A number of bytes, such as 20G."""
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on only
+    """A number of bytes such as 500M or 1.5G (steps of 1024)."""
 
     name = "size"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return how many bytes `value` means."""
-        match = re.fullmatch(
-            r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE | re.ASCII
-        )
-        if match is None:
-            self.fail(f"{value!r} is not a size; write one like 500M or 20G", param, ctx)
-        return int(float(match[1]) * UNITS[match[2].upper()])
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r} is not a size; write 500M or 20G", param, ctx)
+        return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-@declare("gc", example="stretto gc --keep-days 14 --max-size 20G")
+@declare("gc", example="stretto gc --keep-days 7 --max-size 5G")
 @click.option(
-    "--keep-days", type=click.FloatRange(0), metavar="N", help="Keep runs that ended less ago (STRETTO_KEEP_DAYS)."
+    "--keep-days", type=click.FloatRange(min=0), metavar="N", help="Keep runs this young. Default: keep.days."
 )
 @click.option(
-    "--max-size", type=Size(), metavar="SIZE", help="Keep that much of mirrors and trees (STRETTO_KEEP_MAX_GB)."
+    "--max-size", type=Size(), metavar="SIZE", help="Keep trees and mirrors up to this. Default: keep.max_gb."
 )
-@click.option("--dry-run", is_flag=True, help="Delete nothing; tell how much would go.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.pass_obj
 def command(options: Options, keep_days: float | None, max_size: int | None, dry_run: bool) -> None:
-    """Delete runs that ended long ago with their logs and artifacts, what jobs left behind, old trees and mirrors."""
-    swept = asyncio.run(_sweep(options, keep_days, max_size, dry_run))
-    if options.json:
-        say(json.dumps({**asdict(swept), "dry_run": dry_run}))
-    elif dry_run:
-        say(f"would delete {_what(swept)}")
-    else:
-        say(f"deleted {_what(swept)}; freed {human.size(swept.freed_bytes)}")
+    """Delete old runs, trees and mirrors.
 
-
-async def _sweep(options: Options, keep_days: float | None, max_size: int | None, dry_run: bool) -> Swept:
+    Runs that are not over are never touched, nor what belongs to them.
+    """
     settings = options.settings()
+    days = settings.keep.days if keep_days is None else keep_days
+    limit = int(settings.keep.max_gb * GIB) if max_size is None else max_size
+    swept = asyncio.run(_sweep(options, settings, days, limit, dry_run))
+    if options.json:
+        data = {"runs": swept.runs, "attempts": swept.attempts, "freed_bytes": swept.freed_bytes, "dry_run": dry_run}
+        say(json.dumps(data))
+    elif not options.quiet:
+        what = f"{count(swept.runs, 'run')} and the remains of {count(swept.attempts, 'attempt')}"
+        say(f"would delete {what}" if dry_run else f"deleted {what}, freed {size(swept.freed_bytes)}")
+
+
+async def _sweep(options: Options, settings: Settings, days: float, limit: int, dry_run: bool) -> Swept:
     async with options.open(settings) as waist:
-        return await waist.gc(
-            keep_days=settings.keep.days if keep_days is None else keep_days,
-            max_bytes=int(settings.keep.max_gb * UNITS["G"]) if max_size is None else max_size,
-            dry_run=dry_run,
-        )
-
-
-def _what(swept: Swept) -> str:
-    return f"{human.count(swept.runs, 'run')} and {human.count(swept.attempts, 'abandoned attempt')}"
+        return await waist.gc(keep_days=days, max_bytes=limit, dry_run=dry_run)

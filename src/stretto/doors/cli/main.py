@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from stretto import __version__
-from stretto.doors.cli.command import LazyGroup
+from stretto.doors.cli.command import LazyGroup, ReaderGoneError
 from stretto.doors.cli.options import Options
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def main(args: Sequence[str] | None = None, *, opener: Opener | None = None) -> 
     _soften_streams()
     try:
         return _guard(argv, options)
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         return _silence_stdout()
 
 
@@ -79,11 +79,9 @@ def _guard(argv: list[str], options: Options) -> int:
         code = _run(argv, options)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         raise
-    except click.Abort:
-        return _interrupted(options)
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         return _interrupted(options)
     except Exception as error:
         from stretto.core.errors import StrettoError

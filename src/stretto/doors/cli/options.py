@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from stretto.doors.cli.text import Paint
-
 if TYPE_CHECKING:
+    from stretto.reports.terminal import Style
     from stretto.settings import Settings
     from stretto.waist import Waist
 
     Opener = Callable[[Settings], AbstractAsyncContextManager[Waist]]
+
+
+UNLIMITED = 1_000_000
+"""Columns of a stream that is no terminal: nothing is cut there."""
 
 
 class Options:
@@ -50,27 +53,28 @@ class Options:
 
     def open(self, settings: Settings | None = None) -> AbstractAsyncContextManager[Waist]:
         """Return the waist, to be entered."""
+        settings = settings or self.settings()
         if self._opener is not None:
-            return self._opener(settings or self.settings())
+            return self._opener(settings)
         from stretto.wiring import open_service
 
-        return open_service(settings or self.settings())
+        return open_service(settings)
 
-    def paint(self, stream: TextIO) -> Paint:
-        """Return the colours for this stream: on a terminal, unless NO_COLOR or a dumb terminal says no."""
+    def style(self, stream: TextIO) -> Style:
+        """Return how to write to this stream: in colours on a terminal, unless NO_COLOR or `--color` say otherwise."""
+        from stretto.reports.terminal import Style
+
+        color = self.color == "always"
         if self.color == "auto":
-            return Paint(is_terminal(stream) and not os.environ.get("NO_COLOR"))
-        return Paint(self.color == "always")
+            color = is_terminal(stream) and not os.environ.get("NO_COLOR")
+        encoding = (getattr(stream, "encoding", None) or "ascii").lower()
+        width = get_terminal_size().columns if stream.isatty() else UNLIMITED
+        return Style(color=color, unicode="utf" in encoding, columns=width)
 
 
 def is_terminal(stream: TextIO) -> bool:
     """Say whether the stream is a terminal that understands more than plain text."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def columns(stream: TextIO) -> int | None:
-    """Return how wide the stream's terminal is, None where lines may have any length."""
-    return get_terminal_size().columns if stream.isatty() else None
 
 
 def say(text: str = "", *, err: bool = False) -> None:

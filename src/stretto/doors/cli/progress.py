@@ -10,17 +10,26 @@ from stretto.core import events as ev
 from stretto.core.ports import RunRow
 from stretto.core.run import JobRun, Run
 from stretto.core.states import FINAL, Status
+from stretto.doors.cli.text import output_line
 from stretto.reports import human
-from stretto.reports.terminal import PAINTS, Style
+from stretto.reports.terminal import DIM, PAINTS, Style
 
 SHORT_COMMIT: Final = 10
 
 
 class Progress(Protocol):
-    """Shows a run. `see` is called from the engine's loop and must not block."""
+    """Shows a run. `see` is called from the engine's loop and must not block.
+
+    `output` is only called where `wants_output` says so.
+    """
+
+    wants_output: bool
 
     def see(self, run: Run, events: Sequence[ev.Event]) -> None:
         """Take in events that are on disk; the run has them applied."""
+
+    def output(self, job: str, line: bytes) -> None:
+        """Take in a line that a job wrote."""
 
     def say(self, line: str) -> None:
         """Show a line of our own."""
@@ -30,9 +39,14 @@ class Progress(Protocol):
 
 
 class Silence:
-    """Shows nothing but what must be said."""
+    """Shows nothing."""
+
+    wants_output = False
 
     def see(self, run: Run, events: Sequence[ev.Event]) -> None:
+        """Show nothing."""
+
+    def output(self, job: str, line: bytes) -> None:
         """Show nothing."""
 
     def say(self, line: str) -> None:
@@ -45,12 +59,14 @@ class Silence:
 class PlainProgress:
     """One line per change: seconds since the start, stage, job, what happened."""
 
-    def __init__(self, stream: TextIO, style: Style, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, style: Style, *, wants_output: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._style = style
+        self.wants_output = wants_output
         self._clock = clock
         self._begun = clock()
         self._cells = 0
+        self._reader_is_gone = False
 
     def see(self, run: Run, events: Sequence[ev.Event]) -> None:
         """Write a line for each event that tells a person something."""
@@ -62,10 +78,23 @@ class PlainProgress:
                 place = place_of(run.job(job), self._style) if job else "run"
                 self.say(f"{place:<{self._cells}}  {told}")
 
+    def output(self, job: str, line: bytes) -> None:
+        """Write a line of a job's output behind the job's name."""
+        self._write(f"{self._style.paint(self._style.clean(job) + ' |', DIM)} {self._style.clean(output_line(line))}")
+
     def say(self, line: str) -> None:
         """Write a line with the time."""
-        self._stream.write(f"{self._clock() - self._begun:7.1f} s  {line}".rstrip() + "\n")
-        self._stream.flush()
+        self._write(f"{self._clock() - self._begun:7.1f} s  {line}".rstrip())
+
+    def _write(self, line: str) -> None:
+        """Write and flush; a run goes on whether or not somebody still reads."""
+        if self._reader_is_gone:
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._reader_is_gone = True
 
     def close(self) -> None:
         """Nothing to do."""
@@ -107,7 +136,7 @@ def _ended(job: JobRun, style: Style) -> str:
     took = ""
     if job.started_at is not None and job.ended_at is not None:
         took = f" in {human.duration((job.ended_at - job.started_at).total_seconds())}"
-    message = f": {style.clean(job.message)}" if job.message and job.status is not Status.SUCCESS else ""
+    message = f": {style.clean(job.message)}" if job.message and job.reason not in (None, "exit_code") else ""
     return f"{painted(job.status, style)}{took}{_why(job.reason, job.exit_code)}{message}"
 
 

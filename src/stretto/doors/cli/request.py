@@ -1,74 +1,51 @@
-"""What `run` and `plan` ask for: the options both take, and the request these make."""
+"""The options that say what is to run, for `run` and `plan`."""
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
+import pwd
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stretto.definitions import read_variables
-from stretto.drivers.registry import DRIVERS
-from stretto.waist import RunRequest
+if TYPE_CHECKING:
+    from stretto.waist import RunRequest
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-DRIVER: Final = click.Choice(list(DRIVERS))
-
-_PARAMETERS: Final = [
+_OPTIONS = [
     click.argument("repository", required=False),
-    click.option("-b", "--branch", metavar="NAME", help="Branch or tag; default: what is checked out."),
-    click.option("-c", "--commit", metavar="HASH", help="Commit, full or abbreviated."),
-    click.option("-f", "--file", metavar="PATH", help="Definition file, within the repository."),
-    click.option("-p", "--pipeline", "pipelines", metavar="NAME", multiple=True, help="Pipeline; may be repeated."),
-    click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Value over that of the file."),
-    click.option("--var", "variables", metavar="NAME=VALUE", multiple=True, help="Variable of every job."),
-    click.option("--driver", type=DRIVER, help="Where jobs run (STRETTO_DRIVER)."),
-    click.option("--working-tree", is_flag=True, help="Take the files as they are, committed or not."),
+    click.option("-b", "--branch", metavar="NAME", help="Branch or tag. Default: what is checked out."),
+    click.option("-c", "--commit", metavar="HASH", help="Commit. Default: the latest of the branch."),
+    click.option("-f", "--file", metavar="PATH", help="Pipeline file within the repository."),
+    click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME", help="Which pipeline; repeatable."),
+    click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the file; repeatable."
+    ),
+    click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Variable of every job; repeatable."),
+    click.option("--driver", type=click.Choice(["docker", "process"]), help="Where jobs run. Default: the setting."),
+    click.option("--working-tree", is_flag=True, help="Run the files as they are, uncommitted ones too."),
 ]
 
 
-def request_options(function: Decorated) -> Decorated:
-    """Give a command the options that say what to run; they are the keyword arguments of `make_request`."""
-    for parameter in reversed(_PARAMETERS):
-        function = parameter(function)
+def request_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command; `read_request` takes what they give."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
     return function
 
 
-def make_request(
-    *,
-    repository: str | None = None,
-    branch: str | None = None,
-    commit: str | None = None,
-    file: str | None = None,
-    pipelines: tuple[str, ...] = (),
-    overrides: tuple[str, ...] = (),
-    variables: tuple[str, ...] = (),
-    driver: str | None = None,
-    working_tree: bool = False,
-) -> RunRequest:
-    """Return the request that the options of `request_options` make; InputError."""
-    return RunRequest(
-        repository=repository,
-        branch=branch,
-        commit=commit,
-        file=file,
-        pipelines=pipelines,
-        overrides=overrides,
-        variables=read_variables(variables),
-        driver=driver,
-        working_tree=working_tree,
-        by=who(),
-    )
+def read_request(variables: tuple[str, ...], **given: Any) -> RunRequest:
+    """Return the request that the options make."""
+    from stretto.definitions import read_variables
+    from stretto.waist import RunRequest
+
+    return RunRequest(directory=Path.cwd(), variables=read_variables(variables), by=user(), **given)
 
 
-def who() -> str:
-    """Return `user@host`; the number of a user who has no name."""
+def user() -> str:
+    """Return the name of who asks, for the record."""
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,4 +1,4 @@
-"""`stretto resume`: carry on a run whose process is gone."""
+"""`stretto resume`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import asyncio
 
 import click
 
+from stretto.doors.cli.carry import Carrier, progress_for, tell
 from stretto.doors.cli.command import command as declare
-from stretto.doors.cli.conducting import conduct
 from stretto.doors.cli.options import Options
+from stretto.doors.cli.reference import RunReference, find_run
 
 
 @declare("resume", example="stretto resume 12")
-@click.argument("run")
+@click.argument("run", type=RunReference())
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="How many jobs run at once.")
 @click.pass_obj
 def command(options: Options, run: str, jobs: int | None) -> int:
-    """Carry on RUN (a number or id) whose process was killed: nothing is repeated, what still runs is adopted.
+    """Carry on a run whose process is gone.
 
-    Of a run that is over, what it may have left behind is removed, and its report is printed.
+    Jobs that are still running are taken over, nothing is run twice. Of a run that is over, what was left behind is cleaned
+    up. Exits like `stretto run`.
     """
     return asyncio.run(_resume(options, run, jobs))
 
 
 async def _resume(options: Options, run: str, jobs: int | None) -> int:
     async with options.open() as waist:
-        return await conduct(waist, await waist.find_run(run), options, jobs=jobs)
+        report = await waist.report(await find_run(waist, run))
+        progress = progress_for(options)
+        reports, code = await Carrier(waist, options, progress, jobs=jobs).carry([str(report.run.number)])
+        await tell(waist, options, reports)
+        return code

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import fields
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -16,68 +14,70 @@ from stretto.core.ports import RunFilter, RunRow
 from stretto.core.states import Status
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
-from stretto.doors.cli.place import find_top
-from stretto.doors.cli.style import style_for
 from stretto.reports import text
 from stretto.reports.model import format_time
 
-DEFAULT_LIMIT: Final = 20
-"""About a screen."""
 
-
-@declare("runs", example="stretto runs --status failed --branch main")
-@click.option(
-    "--status",
-    "statuses",
-    type=click.Choice([it.value for it in Status]),
-    multiple=True,
-    help="Status; may be repeated.",
-)
-@click.option("--branch", metavar="NAME", help="Branch.")
-@click.option("--repository", metavar="PATH|URL", help="Repository, as `run` was given it.")
-@click.option("--pipeline", metavar="NAME", help="Pipeline.")
-@click.option("--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="How many at most.")
-@click.option("--before", type=int, metavar="NUMBER", help="Only older ones than the run of this number.")
+@declare("runs", example="stretto runs --status failed --limit 5")
+@click.option("--status", "statuses", multiple=True, type=click.Choice([s.value for s in Status]), help="Repeatable.")
+@click.option("--pipeline", metavar="NAME", help="Runs of this pipeline.")
+@click.option("--branch", metavar="NAME", help="Runs on this branch.")
+@click.option("--repository", metavar="URL", help="Runs of this repository, as the report names it.")
+@click.option("--before", type=click.IntRange(min=1), metavar="RUN", help="Runs with a lower number.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
 @click.pass_obj
 def command(
     options: Options,
     statuses: tuple[str, ...],
+    pipeline: str | None,
     branch: str | None,
     repository: str | None,
-    pipeline: str | None,
-    limit: int,
     before: int | None,
+    limit: int,
 ) -> None:
     """List runs, newest first."""
     which = RunFilter(
         statuses=frozenset(map(Status, statuses)) or None,
         name=pipeline,
-        repository=_stored_name(repository),
         branch=branch,
+        repository=repository,
         before=before,
         limit=limit,
     )
-    rows = asyncio.run(_list(options, which))
+    rows = asyncio.run(list_runs(options, which))
     if options.json:
-        say(json.dumps([row_to_json(row) for row in rows], indent=2, ensure_ascii=False))
-        return
-    sys.stdout.write(text.runs(rows, style_for(options, sys.stdout), now=datetime.now(UTC)))
+        say(json.dumps([row_to_json(row) for row in rows], ensure_ascii=False))
+    else:
+        say(text.runs(rows, options.style(sys.stdout), now=datetime.now(UTC)).rstrip("\n"))
 
 
-def row_to_json(row: RunRow) -> dict[str, Any]:
-    """Return what is known of a run as JSON data; the same keys as `run` has in a report, where it has them."""
-    data = {field.name: getattr(row, field.name) for field in fields(row)}
-    return {name: format_time(value) if isinstance(value, datetime) else value for name, value in data.items()}
-
-
-async def _list(options: Options, which: RunFilter) -> list[RunRow]:
+async def list_runs(options: Options, which: RunFilter) -> list[RunRow]:
+    """Return the runs that match."""
     async with options.open() as waist:
         return await waist.list_runs(which)
 
 
-def _stored_name(repository: str | None) -> str | None:
-    """Return the repository as runs have it: a directory by the top of its working tree."""
-    if repository is None or not Path(repository).is_dir():
-        return repository
-    path = Path(repository)
-    return str((find_top(path) or path).resolve())
+def row_to_json(row: RunRow) -> dict[str, Any]:
+    """Return the row as JSON data, with the keys of a report's `run`."""
+
+    def time(at: datetime | None) -> str | None:
+        return None if at is None else format_time(at.astimezone(UTC))
+
+    took_s = (row.ended_at - row.started_at).total_seconds() if row.started_at and row.ended_at else None
+    return {
+        "number": row.number,
+        "id": row.id,
+        "kind": row.kind,
+        "name": row.name,
+        "status": row.status.value,
+        "reason": row.reason,
+        "message": row.message,
+        "repository": row.repository,
+        "branch": row.branch,
+        "commit": row.commit,
+        "commit_message": row.commit_message,
+        "created_at": time(row.created_at),
+        "started_at": time(row.started_at),
+        "ended_at": time(row.ended_at),
+        "duration_s": took_s,
+    }

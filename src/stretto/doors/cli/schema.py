@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import click
 
-from stretto.definitions import schema
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import say
-from stretto.reports.schema import text
 
 
 @declare("schema", example="stretto schema > pipeline.schema.json")
-@click.option("--report", is_flag=True, help="That of a report instead.")
+@click.option("--report", is_flag=True, help="The schema of a report's JSON instead.")
 def command(report: bool) -> None:
-    """Print the JSON Schema of pipeline.yml, for editors, or that of a report."""
+    """Print the JSON Schema of pipeline.yml or of a report.
+
+    Editors with a YAML language server complete and check pipeline.yml with it.
+    """
     if report:
-        sys.stdout.write(text())
+        from stretto.reports import schema as reports
+
+        data = reports.load()
     else:
-        say(json.dumps(schema(), indent=2, ensure_ascii=False))
+        from stretto.definitions import schema
+
+        data = schema()
+    say(json.dumps(data, indent=2, ensure_ascii=False))

@@ -1,0 +1,52 @@
+"""What docs/cli.md says is what the program has, command by command and option by option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from stretto.doors.cli.command import Command
+from stretto.doors.cli.main import COMMANDS, stretto
+
+PAGE = (Path(__file__).parents[4] / "docs" / "cli.md").read_text()
+SECTIONS = {part.split("\n", 1)[0]: part for part in PAGE.split("\n## ")}
+
+
+def _command(name: str) -> Command:
+    found = stretto.get_command(click.Context(stretto), name)
+    assert isinstance(found, Command)
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_docs_have_every_option_of_the_command(name: str) -> None:
+    """Each option stands in the command's own section, with its help, its example and nothing that is gone."""
+    command, section = _command(name), SECTIONS[f"stretto {name}"]
+    documented = {
+        word for line in section.splitlines() if line.startswith("| `") for word in line.split("`")[1].split(", ")
+    }
+    for param in command.params:
+        if isinstance(param, click.Option) and param not in command.shared:
+            assert set(param.opts) <= {word.split(" ")[0] for word in documented}
+            assert param.help is not None
+            assert param.help in section
+    known = {opt for param in command.params for opt in param.opts}
+    assert {word.split(" ")[0] for word in documented if word.startswith("-")} <= known
+    assert command.example in section
+
+
+def test_docs_have_every_shared_option() -> None:
+    """The options of every command, help and version stand in one section."""
+    section = SECTIONS["Options of every command"]
+    for param in [*_command("runs").shared, *stretto.params]:
+        for opt in param.opts:
+            assert opt in section
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_summary_in_the_list_is_the_first_line_of_the_help(name: str) -> None:
+    """The table of commands, which saves importing them, says what they say themselves."""
+    help_text = _command(name).help or ""
+    assert COMMANDS[name][1] == help_text.splitlines()[0]
