@@ -105,6 +105,7 @@ def _copy_one(item: StoredArtifact, target: Path) -> None:
     if item.artifact.link is not None:
         target.symlink_to(item.artifact.link)
         return
+    assert item.path is not None  # only a link has no bytes
     mode = PROGRAM_MODE if item.artifact.executable else FILE_MODE
     file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(file, "wb") as out, item.path.open("rb") as data:  # noqa: PTH123
