@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -62,6 +61,8 @@ class Options:
 
     def style(self, stream: TextIO) -> Style:
         """Return how to write to this stream: in colours on a terminal, unless NO_COLOR or `--color` say otherwise."""
+        from shutil import get_terminal_size
+
         from stretto.reports.terminal import Style
 
         color = self.color == "always"

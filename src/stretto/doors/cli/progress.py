@@ -59,7 +59,9 @@ class Silence:
 class PlainProgress:
     """One line per change: seconds since the start, stage, job, what happened."""
 
-    def __init__(self, stream: TextIO, style: Style, *, wants_output: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO, style: Style, *, wants_output: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stream = stream
         self._style = style
         self.wants_output = wants_output
