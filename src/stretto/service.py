@@ -127,6 +127,10 @@ class Service:
 
     # ----------------------------------------------------------------------------------------------------- reading
 
+    async def find_run(self, run: str) -> RunRow:
+        """See `Waist.find_run`."""
+        return await self._parts.store.find_run(run)
+
     async def list_runs(self, which: RunFilter) -> list[RunRow]:
         """See `Waist.list_runs`."""
         return await self._parts.store.list_runs(which)
@@ -170,7 +174,12 @@ class Service:
         if job is not None and job not in state.graph.index:
             raise _no_job(row, job, list(state.graph.index))
         return [
-            StoredArtifact(known.spec.name, len(known.attempts), artifact, self._parts.places.artifacts.path(artifact))
+            StoredArtifact(
+                known.spec.name,
+                len(known.attempts),
+                artifact,
+                None if artifact.link is not None else self._parts.places.artifacts.path(artifact),
+            )
             for known in state.jobs
             if job in (None, known.spec.name)
             for artifact in known.artifacts

@@ -57,12 +57,12 @@ class LogRequest:
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """An artifact with the job and attempt that left it and where its bytes are on this host."""
+    """An artifact with the job and attempt that left it and where its bytes are on this host; a link has none: None."""
 
     job: str
     attempt: int
     artifact: Artifact
-    path: Path
+    path: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,9 @@ class Waist(Protocol):
 
         A run that no live process owns is taken up and ended here.
         """
+
+    async def find_run(self, run: str) -> RunRow:
+        """Return the run; NotFoundError."""
 
     async def list_runs(self, which: RunFilter) -> list[RunRow]:
         """Return the runs that match, newest first."""

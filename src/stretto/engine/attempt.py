@@ -76,7 +76,6 @@ class Attendant:
         except asyncio.CancelledError:
             if self._task is None or not self._cut_off or self._task.uncancel() > 0:
                 raise  # not (only) our own `stop`: the conductor hands the run over
-            self._starting = False
             outcome, artifacts = await self._stop_what_there_is(), ()
         except FenceLostError:
             raise  # no outcome: the attempt is another conductor's now
@@ -124,10 +123,12 @@ class Attendant:
                 return await self._stop_what_there_is(), ()
             else:
                 self._starting = True
-                launch = await self._launch(self._job, self.key)
-                async with asyncio.timeout(START_TIMEOUT_S):
-                    self.handle = await self.driver.start(launch)
-                self._starting = False
+                try:
+                    launch = await self._launch(self._job, self.key)
+                    async with asyncio.timeout(START_TIMEOUT_S):
+                        self.handle = await self.driver.start(launch)
+                finally:
+                    self._starting = False
                 self._post(ev.AttemptStarted(self._places.clock.now(), self.key.job, self.key.number, self.handle))
             self._known = True
             if self._stopping or recorded.stop_reason is not None:

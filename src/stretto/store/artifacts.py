@@ -99,6 +99,8 @@ class FileArtifacts:
         # links last: a directory that is really a link could lead a file out of the layer
         made = {file.path: self._lay(draft, file) for file in sorted(files, key=lambda file: file.link is not None)}
         artifacts = tuple(made[file.path] for file in files)
+        for directory, _, _ in os.walk(draft):
+            _sync(Path(directory))
         layer.parent.mkdir(parents=True, exist_ok=True)
         _write_list(layer, artifacts)
         if layer.exists():  # a directory can't be renamed onto one that holds something
@@ -222,7 +224,10 @@ def _write_list(layer: Path, artifacts: Sequence[Artifact]) -> None:
     """Write down, next to the layer, which objects it is made of."""
     entries = [(artifact.digest, artifact.executable) for artifact in artifacts if artifact.link is None]
     draft = layer.with_name(f"{layer.name}.draft")
-    draft.write_text(json.dumps(entries), encoding="utf-8")
+    with draft.open("w", encoding="utf-8") as file:
+        json.dump(entries, file)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(layer.with_name(f"{layer.name}.json"))
 
 

@@ -9,50 +9,28 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from stretto.core.errors import FenceLostError, NotFoundError, RunBusyError, StoreError
+from stretto.core.errors import NotFoundError, RunBusyError, StoreError
 from stretto.core.events import Event, RunSubmitted
 from stretto.core.ports import Claim, NewRun, Request, RunFilter, RunRow, StoredRun
 from stretto.core.run import Changes
 from stretto.store import rows
+from stretto.store.append import SQL, Batch, fence_lost, write_appends
 from stretto.store.failure import store_error
 from stretto.store.migration import migrate, read_migrations
 from stretto.store.owner import Process, is_known_dead, this_process
-from stretto.store.query import read_queries
+from stretto.store.reader import Reader, connect
 from stretto.store.writer import PATIENCE_S, Append, Work, Writer
 
 T = TypeVar("T")
 
-SQL: Final = read_queries("sqlite")
 CLAIM_LEASE_S: Final = 30.0
 """The lease of an owner that claims a run without having one, so that no claim is unprotected."""
 _FORGET_WORKERS_S: Final = 86_400.0
 """How long the row of a conductor that is gone stays, for people to look at."""
 _MINIMUM_SQLITE: Final = (3, 37, 0)  # STRICT tables; RETURNING is older
-_POLL_S: Final = 0.05
-"""How often `wait_for_change` looks. A look is a read of shared memory, some 10 microseconds."""
-_LOOK_BACK_S: Final = 0.1
-"""A change noticed this long before `wait_for_change` was called may have come after the caller last read."""
-_CHECKPOINT_PAGES: Final = 250
-"""Pages of the write-ahead log after which they move to the database and the log starts over. Fewer than the default, as writing
-over a log is several times quicker to sync than growing it, most of all on a disk that others use too (`bench/commits.py`)."""
-_CACHED_STATEMENTS: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What one `commit` writes, taken from the run while it could not change."""
-
-    claim: Claim
-    state: rows.Row
-    events: list[tuple[str, int, str]]
-    jobs: list[rows.Row]
-    attempts: list[rows.Row]
-    artifacts: list[rows.Row]
-    settled: tuple[int, ...]
 
 
 class SqliteStore:
@@ -61,13 +39,8 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._process = this_process()
-        self._writer = Writer(path, self._connect_writer, _append)
-        self._readers: list[sqlite3.Connection] = []
-        self._watcher: sqlite3.Connection | None = None
-        self._version = 0
-        self._changed_at = float("-inf")
-        self._asked = asyncio.Event()
-        self._closed = False
+        self._writer = Writer(path, self._connect_writer, write_appends)
+        self._reader = Reader(path)
 
     @classmethod
     async def open(cls, path: Path) -> SqliteStore:
@@ -76,16 +49,13 @@ class SqliteStore:
             raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or later is needed")
         store = cls(path)
         await store._writer.open()
-        store._look()
+        store._reader.open()
         return store
 
     async def close(self) -> None:
         """Write what was accepted, move it into the database proper, let go of the file. May be called again."""
-        self._closed = True
         await self._writer.close()
-        for connection in [*self._readers, *([self._watcher] if self._watcher else [])]:
-            connection.close()
-        self._readers, self._watcher = [], None
+        self._reader.close()
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -115,7 +85,7 @@ class SqliteStore:
         self, claim: Claim, events: Sequence[Event], changes: Changes, settled: Iterable[int] = ()
     ) -> None:
         """Append `events`, write the rows that changed and delete the `settled` requests, in one transaction."""
-        batch = _Batch(
+        batch = Batch(
             claim,
             rows.run_state(changes),
             [rows.event_values(event) for event in events],
@@ -153,7 +123,7 @@ class SqliteStore:
 
         def act(connection: sqlite3.Connection) -> None:
             if connection.execute(SQL["release_run"], (claim.run_id, claim.fence)).rowcount == 0:
-                raise _fence_lost(claim)
+                raise fence_lost(claim)
 
         await self._write(act)
 
@@ -170,7 +140,7 @@ class SqliteStore:
                 raise _no_run(run_id)
 
         await self._write(act)
-        self._asked.set()
+        self._reader.wake()
 
     async def delete_runs(self, run_ids: Sequence[str]) -> None:
         """Delete final runs and all that belongs to them; a run that is not final, or not there, is left alone."""
@@ -192,7 +162,7 @@ class SqliteStore:
                 rows.read_run(row), rows.read_spec(spec), tuple(rows.read_event(*event[1:]) for event in events)
             )
 
-        return await self._read(act)
+        return await self._reader.read(act)
 
     async def find_run(self, reference: str) -> RunRow:
         """Return the run with this number or id (or unambiguous start of an id); NotFoundError."""
@@ -213,7 +183,7 @@ class SqliteStore:
                 raise _no_run(reference)
             return rows.read_run(found[0])
 
-        return await self._read(act)
+        return await self._reader.read(act)
 
     async def list_runs(self, which: RunFilter) -> list[RunRow]:
         """Return the runs that match, newest first."""
@@ -225,7 +195,7 @@ class SqliteStore:
             "branch": which.branch,
             "limit": which.limit,
         }
-        return await self._read(
+        return await self._reader.read(
             lambda connection: [rows.read_run(row) for row in connection.execute(SQL["select_runs"], values)]
         )
 
@@ -236,7 +206,7 @@ class SqliteStore:
             found = connection.execute(SQL["select_events"], (run_id, after))
             return [(seq, rows.read_event(*event)) for seq, *event in found]
 
-        return await self._read(act)
+        return await self._reader.read(act)
 
     async def read_requests(self, run_id: str) -> list[Request]:
         """Return the requests of the run that are not settled yet, oldest first."""
@@ -245,28 +215,11 @@ class SqliteStore:
             found = connection.execute(SQL["select_requests"], (run_id,))
             return [Request(id_, run, kind, rows.decode(body)) for id_, run, kind, body in found]
 
-        return await self._read(act)
+        return await self._reader.read(act)
 
     async def wait_for_change(self, timeout_s: float) -> bool:
-        """Return True as soon as anything may have been written, by this process or another; False after the time-out.
-
-        A change of the last tenth of a second counts too, so that what came between the caller's last look and this call is
-        not missed; so one change may be told twice.
-        """
-        loop = asyncio.get_running_loop()
-        since = loop.time() - _LOOK_BACK_S
-        deadline = loop.time() + timeout_s
-        self._asked.clear()
-        while True:
-            try:
-                async with asyncio.timeout(max(0.0, min(_POLL_S, deadline - loop.time()))):
-                    await self._asked.wait()
-            except TimeoutError:
-                pass
-            if self._asked.is_set() or self._look() > since:
-                return True
-            if loop.time() >= deadline:
-                return False
+        """Return True as soon as anything may have been written, by this process or another; False after the time-out."""
+        return await self._reader.wait_for_change(timeout_s)
 
     # -------------------------------------------------------------------------------------------------------- pieces
 
@@ -274,54 +227,14 @@ class SqliteStore:
         result: T = await self._writer.write(Work(act))
         return result
 
-    async def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `act` in a thread on a snapshot of the store."""
-        if self._closed:
-            raise StoreError(f"{self._path} is closed")
-        return await asyncio.to_thread(self._read_now, act)
-
-    def _read_now(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        connection = None
-        try:
-            connection = self._readers.pop() if self._readers else self._connect_reader()
-            connection.execute("BEGIN")
-            try:
-                return act(connection)
-            finally:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise store_error(self._path, error) from error
-        finally:
-            if connection is not None:
-                if self._closed:
-                    connection.close()
-                else:
-                    self._readers.append(connection)
-
-    def _look(self) -> float:
-        """Return when the store was last seen changed (`data_version` grows with every commit of another connection)."""
-        if self._watcher is None:
-            self._watcher = self._connect_reader(timeout_s=0.0)
-            self._version = -1
-        try:
-            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
-        except sqlite3.OperationalError:
-            return self._changed_at  # locked for recovery just now: look again next time
-        if version != self._version:
-            if self._version >= 0:
-                self._changed_at = asyncio.get_running_loop().time()
-            self._version = version
-        return self._changed_at
-
     def _connect_writer(self) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = self._connect(PATIENCE_S)
+            connection = connect(self._path, PATIENCE_S)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA foreign_keys = ON")
-                connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
                 migrate(connection, self._path, read_migrations())
                 connection.execute("PRAGMA busy_timeout = 0")  # the writer waits in its own way
             except BaseException:
@@ -330,21 +243,6 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise store_error(self._path, error) from error
         return connection
-
-    def _connect_reader(self, timeout_s: float = PATIENCE_S) -> sqlite3.Connection:
-        connection = self._connect(timeout_s)
-        connection.execute("PRAGMA query_only = ON")
-        return connection
-
-    def _connect(self, timeout_s: float) -> sqlite3.Connection:
-        # isolation_level None: transactions begin where we say; another thread may use it, though never two at once
-        return sqlite3.connect(
-            self._path,
-            timeout=timeout_s,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=_CACHED_STATEMENTS,
-        )
 
     def _write_lease(self, connection: sqlite3.Connection, owner: str, lease_s: float) -> None:
         now, process = _now(), self._process
@@ -355,44 +253,6 @@ class SqliteStore:
         )
 
 
-def _append(connection: sqlite3.Connection, appends: Sequence[Append]) -> None:
-    """Write the appends, those of one claim together; those whose claim is lost get their error and change nothing."""
-    by_claim: dict[Claim, list[Append]] = {}
-    for append in appends:
-        by_claim.setdefault(append.payload.claim, []).append(append)
-    events: list[rows.Row] = []
-    jobs: dict[tuple[int, int], rows.Row] = {}
-    attempts: dict[tuple[int, int, int], rows.Row] = {}
-    artifacts: list[rows.Row] = []
-    settled: list[rows.Row] = []
-    for claim, group in by_claim.items():
-        count = sum(len(append.payload.events) for append in group)
-        state = group[-1].payload.state
-        passed = connection.execute(SQL["advance_run"], (count, *state, claim.run_id, claim.fence)).fetchall()
-        if not passed:
-            for append in group:
-                append.error = _fence_lost(claim)
-            continue
-        run, last = passed[0]
-        seq = last - count
-        for append in group:
-            batch: _Batch = append.payload
-            for event in batch.events:
-                seq += 1
-                events.append((run, seq, *event))
-            for row in batch.jobs:  # of several states of one row within a group, the last is the one to write
-                jobs[run, row[-1]] = (*row[:-1], run, row[-1])
-            for row in batch.attempts:
-                attempts[run, row[0], row[1]] = (run, *row)
-            artifacts += [(run, *row) for row in batch.artifacts]
-            settled += [(run, id_) for id_ in batch.settled]
-    connection.executemany(SQL["insert_event"], events)
-    connection.executemany(SQL["update_job"], jobs.values())
-    connection.executemany(SQL["write_attempt"], attempts.values())
-    connection.executemany(SQL["insert_artifact"], artifacts)
-    connection.executemany(SQL["settle_request"], settled)
-
-
 def _now() -> int:
     """Return the store's time in microseconds. All who share the file are on this host, so its clock is the store's."""
     return time.time_ns() // 1_000
@@ -400,9 +260,3 @@ def _now() -> int:
 
 def _no_run(reference: str) -> NotFoundError:
     return NotFoundError(f"there is no run {reference!r}", hint="`stretto runs` lists them")
-
-
-def _fence_lost(claim: Claim) -> FenceLostError:
-    return FenceLostError(
-        f"run {claim.run_id} is not {claim.owner}'s any more: it was released or another took it over"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import sqlite3
 from contextlib import closing
@@ -16,6 +17,7 @@ from stretto.core.ports import NewRun, RunFilter
 from stretto.core.spec import JobSpec, RunSpec
 from stretto.store import failure, writer
 from stretto.store.sqlite import SqliteStore
+from tests.conformance.stores.history import fold, random_history, state
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
@@ -73,6 +75,31 @@ async def test_cancelled_write_does_not_disturb_the_others(tmp_path: Path) -> No
     tasks[1].cancel()
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(answer) for answer in answers] == [type(None), asyncio.CancelledError, type(None)]
+    await store.close()
+
+
+@pytest.mark.parametrize("direct_s", [1e9, -1.0])
+async def test_commits_are_the_same_in_either_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direct_s: float
+) -> None:
+    """Whether groups are written in the loop's thread or the writer's, while another holds the lock or not, all are there."""
+    monkeypatch.setattr(writer, "_DIRECT_S", direct_s)
+    store = await SqliteStore.open(tmp_path / "stretto.db")
+    row, _ = await store.create_run(new_run(5))
+    claim = await store.claim(row.id, "me")
+    run = fold(row.id, new_run(5).spec, (await store.load(row.id)).events)
+    with closing(sqlite3.connect(tmp_path / "stretto.db", isolation_level=None)) as other:
+        async with asyncio.TaskGroup() as commits:
+            for i, event in enumerate(random_history(random.Random(4), run)):
+                if i == 5:
+                    other.execute("BEGIN IMMEDIATE")
+                commits.create_task(store.commit(claim, [event], run.take_changes()))
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            other.execute("COMMIT")
+    stored = await store.load(row.id)
+    assert state(fold(row.id, stored.spec, stored.events)) == state(run)
+    assert run.is_over
     await store.close()
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stretto.doors.cli.options import shared_options
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -25,7 +28,7 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, then those that every command takes."""
-        own = [param for param in self.get_params(ctx) if param not in self.shared]
+        own = [it for it in self.get_params(ctx) if isinstance(it, click.Option) and it not in self.shared]
         for title, params in (("Options", own), ("Options of every command", self.shared)):
             records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
             with formatter.section(title):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from stretto.core.errors import DriverError
 from stretto.core.states import Reason
-from stretto.drivers.docker.client import Client, RefusedError, segment
+from stretto.drivers.docker.client import Client, RefusedError, field, segment
 
 TARGET: Final = "/target"
 TIMEOUT_S: Final = 600.0
@@ -43,7 +43,7 @@ async def run_as_root(
         await client.call("POST", "/containers/create", query={"name": name}, json_body=body)
         await client.call("POST", f"{path}/start")
         ended = await client.call("POST", f"{path}/wait", timeout_s=TIMEOUT_S)
-        if ended["StatusCode"] != 0:
+        if field(ended, "StatusCode", kind=int) != 0:
             raise DriverError(
                 f"{directory}: files made by the job can't be reached: {command[0]} failed in image {image!r}",
                 reason=Reason.START_FAILED,

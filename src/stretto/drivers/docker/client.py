@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from stretto.core.errors import DriverError, EngineUnavailableError
 from stretto.core.states import Reason
 from stretto.drivers.docker.endpoint import Endpoint
 from stretto.drivers.docker.transport import Hijacked, Response, Transport
+
+T = TypeVar("T")
 
 OLDEST_API: Final = (1, 40)
 NEWEST_API: Final = (1, 48)
@@ -154,6 +156,17 @@ class Client:
         message = refusal_message(body) or f"HTTP {status}"
         reason = Reason.DISK_FULL if "no space left on device" in message else Reason.START_FAILED
         return RefusedError(f"the Docker engine refused: {message}", status=status, reason=reason)
+
+
+def field(data: Any, *path: str, kind: type[T]) -> T:
+    """Return what is at `path` in an answer; EngineUnavailableError where it isn't there or isn't a `kind`."""
+    for name in path:
+        data = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(data, kind):
+        raise EngineUnavailableError(
+            f"the Docker engine's answer has no {'.'.join(path) or kind.__name__}", hint="is it a Docker engine?"
+        )
+    return data
 
 
 def _json_request(headers: Mapping[str, str] | None, json_body: Any) -> tuple[dict[str, str], bytes | None]:

@@ -63,6 +63,11 @@ class Place:
         """A file that says that the gate was opened, or was about to be."""
         return self.directory / "released"
 
+    @property
+    def tidier(self) -> str:
+        """The name of the container that does root's work on the attempt's files."""
+        return f"{self.name}-root"
+
     @classmethod
     def of(cls, key: AttemptKey, directory: Path) -> Place:
         """Return the place of the attempt with this key."""

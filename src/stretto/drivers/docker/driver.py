@@ -23,7 +23,7 @@ from stretto.core.spec import AttemptKey
 from stretto.core.states import Reason
 from stretto.drivers.docker import tree
 from stretto.drivers.docker.cleanup import TARGET, discard, run_as_root
-from stretto.drivers.docker.client import Client, RefusedError, segment
+from stretto.drivers.docker.client import Client, RefusedError, field, segment
 from stretto.drivers.docker.container import INSTALLATION, Place, handle_from_labels, labels_for
 from stretto.drivers.docker.endpoint import resolve
 from stretto.drivers.docker.image import Images
@@ -125,7 +125,8 @@ class DockerDriver:
         except DriverError as error:
             if not isinstance(error.__cause__, PermissionError):
                 raise
-        await self._as_root(place, ("chown", "-Rh", f"{os.geteuid()}:{os.getegid()}", f"{TARGET}/view/upper"))
+        written = "upper" if (directory / "upper").exists() else "tree"
+        await self._as_root(place, ("chown", "-Rh", f"{os.geteuid()}:{os.getegid()}", f"{TARGET}/view/{written}"))
         return await collect(directory, list(patterns), limit_bytes)
 
     async def remove(self, handle: Handle) -> None:
@@ -135,7 +136,7 @@ class DockerDriver:
             await self._launcher.detach(place)
             await discard(self._client, place.name)
             await self._discard_volume(place)
-            await discard(self._client, _tidier(place))
+            await discard(self._client, place.tidier)
             try:
                 await remove_view(tree.view_directory(place))
                 await asyncio.to_thread(remove_tree, place.directory)
@@ -149,8 +150,8 @@ class DockerDriver:
         containers = await self._client.call("GET", "/containers/json", query={"all": "true", **query})
         volumes = await self._client.call("GET", "/volumes", query=query)
         found: dict[str, Handle] = {}
-        for item in (*containers, *(volumes.get("Volumes") or ())):
-            handle = handle_from_labels(item.get("Labels") or {})
+        for item in (*field(containers, kind=list), *(field(volumes, kind=dict).get("Volumes") or ())):
+            handle = handle_from_labels(field(item, kind=dict).get("Labels") or {})
             if handle is not None:
                 found[handle.key] = handle
         return list(found.values())
@@ -169,7 +170,9 @@ class DockerDriver:
         body: dict[str, Any] = {"Cmd": list(STOP_COMMAND)}
         try:
             made = await self._client.call("POST", f"/containers/{segment(place.name)}/exec", json_body=body)
-            await self._client.call("POST", f"/exec/{segment(made['Id'])}/start", json_body={"Detach": True})
+            await self._client.call(
+                "POST", f"/exec/{segment(field(made, 'Id', kind=str))}/start", json_body={"Detach": True}
+            )
         except RefusedError as error:
             if error.status in GONE:
                 return
@@ -202,14 +205,9 @@ class DockerDriver:
         image = await asyncio.to_thread((place.directory / "image").read_text)
         await run_as_root(
             self._client,
-            _tidier(place),
+            place.tidier,
             image=image,
             directory=place.directory,
             command=command,
             labels=labels_for(place, self._installation),
         )
-
-
-def _tidier(place: Place) -> str:
-    """Return the name of the container that does root's work on the attempt's files."""
-    return f"{place.name}-root"

@@ -8,11 +8,14 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from stretto.core.errors import SettingsError
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
+END_TIMEOUT_S = 2.0
+"""How long an ssh may take to end."""
 BUFFER_BYTES = 256 * 1024
 """What a stream reads ahead at most (asyncio pauses the sender at twice that)."""
 
@@ -33,8 +36,30 @@ class Channel:
     def close(self) -> None:
         """Let go of the connection at once; what the engine does goes on."""
         self.writer.close()
-        if self._tunnel is not None and self._tunnel.returncode is None:
-            self._tunnel.terminate()
+        if self.has_tunnel:
+            self._signal("terminate")
+
+    @property
+    def has_tunnel(self) -> bool:
+        """Whether a process carries the bytes, and still runs."""
+        return self._tunnel is not None and self._tunnel.returncode is None
+
+    async def wait_closed(self) -> None:
+        """Come back when nothing of a closed channel is left; its process is killed if it does not end."""
+        if self._tunnel is None:
+            return
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):
+                await self._tunnel.wait()
+        except TimeoutError:
+            self._signal("kill")
+            await self._tunnel.wait()
+
+    def _signal(self, method: Literal["terminate", "kill"]) -> None:
+        try:
+            getattr(self._tunnel, method)()
+        except ProcessLookupError:
+            return  # it ended by itself a moment ago
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from stretto.core.errors import DriverError, EngineUnavailableError
 from stretto.core.states import Reason
 from stretto.drivers.docker.auth import credentials, encode
-from stretto.drivers.docker.client import FOREVER, MESSAGE_LIMIT, Client, RefusedError
+from stretto.drivers.docker.client import FOREVER, MESSAGE_LIMIT, Client, RefusedError, field
 from stretto.drivers.docker.settings import PullPolicy
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ class Images:
                     f"{name!r} is no name of an image", reason=Reason.IMAGE_MISSING, hint="name[:tag] or name@digest"
                 ) from error
             raise
-        return Image(id=str(data["Id"]), user=str((data.get("Config") or {}).get("User") or ""))
+        config = data.get("Config") if isinstance(data, dict) else None
+        user = config.get("User") if isinstance(config, dict) else None
+        return Image(id=field(data, "Id", kind=str), user=str(user or ""))
 
     async def _pull(self, name: str) -> None:
         auth = await credentials(name, self._environ)

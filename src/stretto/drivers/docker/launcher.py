@@ -18,11 +18,12 @@ from stretto.core.errors import DriverError
 from stretto.core.ports import Launch
 from stretto.core.states import Reason
 from stretto.drivers.docker import tree, wrapper
-from stretto.drivers.docker.cleanup import discard
+from stretto.drivers.docker.cleanup import TARGET, discard, run_as_root
 from stretto.drivers.docker.client import Client, RefusedError, segment
 from stretto.drivers.docker.container import DIGEST, Place, body_for, digest_of, labels_for
 from stretto.drivers.docker.image import Images
 from stretto.drivers.docker.output import Output
+from stretto.drivers.docker.owner import Owner, change_owner, find_owner
 from stretto.drivers.docker.record import STARTED, inspect, is_running, written_at
 from stretto.drivers.docker.settings import DockerSettings
 from stretto.sources.removal import remove_tree
@@ -94,15 +95,13 @@ class Launcher:
             return  # it ran and has gone; `wait` says so
         if container is not None and await self._has_begun(place, container):
             return
-        if container is not None and container["Config"]["Labels"].get(DIGEST) != plan.digest:
+        if container is not None and (container["Config"].get("Labels") or {}).get(DIGEST) != plan.digest:
             await self.drop(place)
             container = None
         if container is None:
             await self._create(plan)
         try:
             await self._start_with_tree(plan)
-            if plan.copies:
-                await self._give_tree(place, plan.user)
         except BaseException:
             await self.detach(place)  # attached means: waits at its gate, or was let go by this process
             raise
@@ -238,18 +237,38 @@ class Launcher:
 
     async def _start(self, plan: Plan) -> None:
         place = plan.place
+        owner = await find_owner(self._client, place.name, plan.user) if plan.copies else None
         if not place.control.is_dir():
-            await self._upload(plan)
+            await self._upload(plan, owner)
+        elif owner is not None:
+            await self._give_tree(place, owner, plan)
         async with self._starts:
             await self._attach(place)
             await self._client.call("POST", f"/containers/{segment(place.name)}/start")
 
-    async def _upload(self, plan: Plan) -> None:
+    async def _upload(self, plan: Plan, owner: Owner | None) -> None:
         """Lay control files and tree into the container of an engine elsewhere; again after an upload that was cut off."""
         view = await tree.make_view(plan.launch.tree, plan.place, volumes=False, copy=True)
         limit_s = self._settings.pull_timeout_s
-        for pack in (wrapper.pack_files(plan.files), tree.pack_view(view)):
+        for pack in (wrapper.pack_files(plan.files), tree.pack_view(view, owner)):
             await tree.upload(self._client, plan.place.name, pack, timeout_s=limit_s)
+
+    async def _give_tree(self, place: Place, owner: Owner, plan: Plan) -> None:
+        """Make the script's user the owner of the copied tree."""
+        files = tree.view_directory(place) / "tree"
+        try:
+            await asyncio.to_thread(change_owner, files, owner)
+        except PermissionError:
+            command = ("chown", "-Rh", f"{owner.uid}:{owner.gid}", f"{TARGET}/view/tree")
+            labels = labels_for(place, self._installation)
+            await run_as_root(
+                self._client,
+                place.tidier,
+                image=plan.image_id,
+                directory=place.directory,
+                command=command,
+                labels=labels,
+            )
 
     async def _attach(self, place: Place) -> Output:
         await self.detach(place)
@@ -260,28 +279,6 @@ class Launcher:
         output = Output(stream, place.name)
         self._outputs[place.name] = output
         return output
-
-    async def _give_tree(self, place: Place, user: str) -> None:
-        """Make the user the owner of the tree, by root's hand in the waiting container."""
-        command = ["chown", "-Rh", user, wrapper.WORKSPACE]
-        code = await self._execute(place, command, user="0:0")
-        if code != 0:
-            raise DriverError(
-                f"the tree can't be given to user {user!r}: chown ended with exit code {code}",
-                reason=Reason.START_FAILED,
-                hint="the image needs a chown to run jobs as another user than root",
-            )
-
-    async def _execute(self, place: Place, command: list[str], *, user: str) -> int:
-        """Run a command in the container to its end and return its exit code."""
-        body = {"Cmd": command, "User": user, "AttachStdout": True, "AttachStderr": True}
-        path = f"/containers/{segment(place.name)}/exec"
-        created = await self._client.call("POST", path, json_body=body)
-        path = f"/exec/{segment(created['Id'])}"
-        response = await self._client.stream("POST", f"{path}/start", json_body={"Detach": False})
-        async with asyncio.timeout(self._settings.pull_timeout_s):
-            await response.read()
-        return int((await self._client.call("GET", f"{path}/json"))["ExitCode"])
 
 
 def explain(error: RefusedError, body: Mapping[str, Any]) -> DriverError:

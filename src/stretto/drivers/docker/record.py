@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stretto.core.errors import EngineUnavailableError
-from stretto.drivers.docker.client import Client, RefusedError, segment
+from stretto.drivers.docker.client import Client, RefusedError, field, segment
 from stretto.drivers.docker.container import Place, parse_time
 from stretto.drivers.docker.wrapper import CONTROL
 
@@ -35,9 +35,10 @@ async def inspect(client: Client, name: str) -> dict[str, Any] | None:
         if error.status == 404:
             return None
         raise
-    if not isinstance(data, dict) or not isinstance(data.get("State"), dict):
-        raise EngineUnavailableError("the Docker engine described a container in a way that can't be read")
-    return data
+    for part in ("State", "Config"):
+        field(data, part, kind=dict)
+    field(data, "State", "ExitCode", kind=int)
+    return field(data, kind=dict)
 
 
 def is_running(container: Mapping[str, Any]) -> bool:

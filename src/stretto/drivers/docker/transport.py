@@ -175,6 +175,7 @@ class Transport:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[Connection] = []
+        self._tunnels: set[Channel] = set()
         self._closed = False
 
     async def request(
@@ -250,7 +251,9 @@ class Transport:
             connection.close()
         with foreign_errors(self.where):
             async with asyncio.timeout(self._connect_timeout_s):
-                return Connection(await self._endpoint.dial())
+                channel = await self._endpoint.dial()
+        self._tunnels = {tunnel for tunnel in (*self._tunnels, channel) if tunnel.has_tunnel}
+        return Connection(channel)
 
     async def within(self, limit_s: float, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` gives within `limit_s` (infinite: no limit)."""
@@ -270,11 +273,16 @@ class Transport:
         self._idle.append(connection)
 
     async def close(self) -> None:
-        """Let go of the idle connections; those in use close when their exchange is over."""
+        """Let go of the idle connections; those in use close when their exchange is over. Tunnels end all."""
         self._closed = True
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+        for tunnel in self._tunnels:
+            tunnel.close()
+        for tunnel in self._tunnels:
+            await tunnel.wait_closed()
+        self._tunnels.clear()
 
 
 def _head(

@@ -22,6 +22,7 @@ from stretto.core.ports import Tree
 from stretto.core.states import Reason
 from stretto.drivers.docker.client import Client, RefusedError, segment
 from stretto.drivers.docker.container import Place
+from stretto.drivers.docker.owner import Owner
 from stretto.drivers.docker.wrapper import WORKSPACE
 from stretto.sources.workspace import View, open_view, remove_view
 
@@ -89,12 +90,17 @@ async def upload(client: Client, name: str, pack: Callable[[IO[bytes]], None], *
         )
 
 
-def pack_view(view: View) -> Callable[[IO[bytes]], None]:
-    """Return what writes the view's files as an archive for `/`."""
+def pack_view(view: View, owner: Owner | None) -> Callable[[IO[bytes]], None]:
+    """Return what writes the view's files as an archive for `/`; they are root's, or the owner's."""
+
+    def belong(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.uid, info.gid = (0, 0) if owner is None else (owner.uid, owner.gid)
+        info.uname = info.gname = ""
+        return info
 
     def pack(spool: IO[bytes]) -> None:
         with tarfile.open(fileobj=spool, mode="w") as archive:
-            archive.add(view.path, arcname=WORKSPACE.lstrip("/"), filter=_as_root)
+            archive.add(view.path, arcname=WORKSPACE.lstrip("/"), filter=belong)
 
     return pack
 
@@ -128,12 +134,6 @@ def literal_prefix(pattern: str) -> str:
             break
         parts.append(part)
     return "/".join(parts)
-
-
-def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    return info
 
 
 def _unpack(spool: IO[bytes], target: Path, parent: str) -> None:

@@ -24,7 +24,7 @@ from stretto.core.states import Reason
 from stretto.drivers.process.environment import build_environment
 from stretto.drivers.process.folder import Folder, find_folders
 from stretto.drivers.process.growth import Growth, size_of
-from stretto.drivers.process.host import kill_attempt, map_os_error, signal_attempt, spawn_shim
+from stretto.drivers.process.host import is_marked_anywhere, kill_attempt, map_os_error, signal_attempt, spawn_shim
 from stretto.drivers.process.outcome import read_outcome
 from stretto.drivers.process.place import find_place
 from stretto.drivers.process.settings import ProcessSettings
@@ -59,14 +59,14 @@ class ProcessDriver:
             await self._prepare(launch, folder)
 
     async def start(self, launch: Launch) -> Handle:
-        """Start a shim unless one was started already; should there be two all the same, the second does nothing."""
-        folder = Folder(str(launch.directory))
-        if not folder.is_started:
+        """Start a shim unless one has the attempt. Should there be two after a crash, the second to come runs nothing."""
+        key, folder = launch.key.text, Folder(str(launch.directory))
+        if not self._has_shim(key, folder):
             async with self._sole(launch, folder):
-                if not folder.is_started:
+                if not self._has_shim(key, folder):
                     place = await self._prepare(launch, folder)
                     self._spawn(launch, folder, place)
-        return self._handle(launch.key.text, folder)
+        return self._handle(key, folder)
 
     async def find(self, key: AttemptKey, directory: Path) -> Handle | None:
         """Return the handle if there is or was a shim for the attempt."""
@@ -137,7 +137,7 @@ class ProcessDriver:
     async def _sole(self, launch: Launch, folder: Folder) -> AsyncIterator[None]:
         """Make the attempt's directory and be the only one, of all processes, that works in it. DriverError."""
         try:
-            folder.create(launch.key.text)
+            folder.create()
             async with locked(folder.lock, timeout_s=self._settings.lock_timeout_s):
                 yield
         except LockTimeoutError as error:
@@ -149,17 +149,27 @@ class ProcessDriver:
         """Make what the attempt needs before it starts and return its working directory. Idempotent. DriverError, OSError."""
         if launch.job.script is None:
             raise DriverError(f"job {launch.job.name!r} has no script to run", reason=Reason.START_FAILED)
-        folder.write_scripts(launch.job.script)
+        if not folder.is_started:  # else a shim may be about to read them
+            folder.write(launch.key.text, launch.job.script)
         view = await _finish(open_view(launch.tree, folder.view, overlay=self._settings.overlay))
         return find_place(view.path, launch.job.working_directory)
+
+    def _has_shim(self, key: str, folder: Folder) -> bool:
+        return key in self._watches or folder.is_taken
 
     def _spawn(self, launch: Launch, folder: Folder, place: Path) -> None:
         """Start the shim and watch it. Nothing is awaited in between, so that no child is left unwatched."""
         key, shell = launch.key.text, self._settings.shell
         environment = build_environment(key, launch.variables, shell, own=os.environ)
-        pid = spawn_shim(folder, place, shell, environment)
+        is_first = not folder.is_started
+        folder.mark_started()
+        try:
+            pid = spawn_shim(folder, place, shell, environment)
+        except DriverError:
+            if is_first:
+                folder.unmark_started()
+            raise
         self._watches[key] = Watch.child(pid)
-        folder.write_spawned(pid)
 
     async def _watch(self, key: str, folder: Folder) -> Watch | None:
         """Return what watches the attempt's shim; None where there is no shim, or one that is gone and was not ours.
@@ -169,18 +179,24 @@ class ProcessDriver:
         watch = self._watches.get(key)
         if watch is not None and not watch.is_over:
             return watch
-        pid = await self._read_pid(folder)
+        pid = await self._read_pid(key, folder)
         if pid is None or (watch is not None and watch.pid == pid):
             return watch
         if (adopted := Watch.adopt(key, pid)) is not None:
             self._watches[key] = adopted
         return adopted
 
-    async def _read_pid(self, folder: Folder) -> int | None:
-        """Return which shim has the attempt; one that has just made its mark is about to write its pid into it."""
-        deadline = asyncio.get_running_loop().time() + self._settings.started_timeout_s
-        while (pid := folder.read_pid()) is None and folder.is_taken:
-            if asyncio.get_running_loop().time() > deadline:
+    async def _read_pid(self, key: str, folder: Folder) -> int | None:
+        """Return which shim has the attempt; one that is just starting is about to write its pid down.
+
+        A spawn that its orchestrator did not live to see the end of bears no mark yet, for a moment.
+        """
+        clock = asyncio.get_running_loop().time
+        seen_at = clock()
+        while (pid := folder.read_pid()) is None and folder.is_started:
+            if await asyncio.to_thread(is_marked_anywhere, key):
+                seen_at = clock()
+            elif clock() - seen_at > self._settings.lost_after_s:
                 return None
             await asyncio.sleep(LOOK_AGAIN_S)
         return pid
@@ -212,8 +228,8 @@ def _clear(key: str, folder: Folder) -> None:
 
 def _age_of(folder: Folder) -> float | None:
     """Return for how long the attempt's shim has been there, in seconds; None where that is not known."""
-    spawned_at = folder.time_of("spawned")
-    return None if spawned_at is None else (datetime.now(UTC) - spawned_at).total_seconds()
+    started_at = folder.started_at
+    return None if started_at is None else (datetime.now(UTC) - started_at).total_seconds()
 
 
 def _folder_of(handle: Handle) -> Folder:

@@ -1,32 +1,26 @@
 """The directory of one attempt: which files it holds, who writes them, and what they say.
 
-    key        the attempt's key; makes the directory known as ours; first made, last removed      driver
-    view/      the private tree, as `sources.workspace` keeps it                                   driver
-    script     before and main lines                                                               driver
-    after      after lines, if any                                                                 driver
-    spawned    pid of the shim that `start` has spawned                                            driver
-    started    pid of the one shim that runs the script                                            shim
-    log        all output                                                                          script
-    exit       blank lines, overwritten with the exit code                                         driver, then shim
-    killed     made before the attempt is killed                                                   driver
-    lock       held by whoever prepares or starts the attempt, so that there is only one           driver
+    key        the attempt's key; first made, last removed; locked by whoever makes or starts the attempt    driver
+    view/      the private tree, as `sources.workspace` keeps it                                           driver
+    script     before and main lines; its time is when the attempt was started                             driver
+    after      after lines, if any                                                                         driver
+    log        all output; is there once a shim was spawned                                                script
+    started    pid of the one shim that runs the script; then, in a second line, the script's exit code    shim
+    killed     made before the attempt is killed                                                           driver
 
+No more files than these, because making them is what starting a short job mostly consists of.
 Nothing here is synced to disk: what could be lost with the host's power is gone with its processes as well.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from stretto.core.spec import Script
-
-BLANK_EXIT: Final = b"\n\n\n\n"
-"""Room for an exit code of three digits and its line end, taken while the disk still has some."""
 
 SEARCH_DEPTH: Final = 3
 """How far below the attempts' directory `find_folders` looks."""
@@ -53,7 +47,7 @@ class Folder:
     @property
     def lock(self) -> Path:
         """What a starter locks."""
-        return Path(self.path, "lock")
+        return Path(self.path, "key")
 
     @property
     def is_there(self) -> bool:
@@ -63,35 +57,48 @@ class Folder:
     @property
     def is_started(self) -> bool:
         """Whether there is or was a shim for the attempt."""
-        return self.is_taken or os.path.exists(f"{self.path}/spawned")
+        return os.path.exists(self.log)
 
     @property
     def is_taken(self) -> bool:
         """Whether a shim has taken the attempt: it runs the script, and no other ever will."""
         return os.path.exists(f"{self.path}/started")
 
-    def create(self, key: str) -> None:
-        """Make the directory and put the key into it; what is there is left alone. OSError."""
+    @property
+    def started_at(self) -> datetime | None:
+        """When the attempt was started, None where it was not."""
+        return self._time_of("script") if self.is_started else None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the shim last had something to say, None where it never had."""
+        return self._time_of("started")
+
+    @property
+    def killed_at(self) -> datetime | None:
+        """When we began to kill the attempt, None where we did not."""
+        return self._time_of("killed")
+
+    def create(self) -> None:
+        """Make the directory, for its user alone. OSError."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
-        if not os.path.exists(f"{self.path}/key"):
-            self._put("key", key)
 
-    def write_scripts(self, script: Script) -> None:
-        """Write what the shim needs. Safe to repeat while a shim is at work, with the same script. OSError."""
-        try:
-            with open(f"{self.path}/exit", "xb") as file:
-                file.write(BLANK_EXIT)
-        except FileExistsError:
-            pass
+    def write(self, key: str, script: Script) -> None:
+        """Write key and script, before the first start. OSError."""
+        self._write("key", key)
+        self._write("script", _lines(script.before + script.main))
         if script.after:
-            self._put("after", _lines(script.after))
-        self._put("script", _lines(script.before + script.main))
+            self._write("after", _lines(script.after))
 
-    def write_spawned(self, pid: int) -> None:
-        """Tell the next orchestrator which shim was spawned; without room on the disk, the shim's own mark must do."""
+    def mark_started(self) -> None:
+        """Leave word of the time. OSError."""
+        os.utime(f"{self.path}/script")
+
+    def unmark_started(self) -> None:
+        """Take back the log that a spawn has opened before it failed. OSError."""
         try:
-            self._put("spawned", f"{pid}\n")
-        except OSError:
+            os.unlink(self.log)
+        except FileNotFoundError:
             pass
 
     def mark_killed(self) -> None:
@@ -117,18 +124,21 @@ class Folder:
 
     def read_key(self) -> str | None:
         """Return the attempt's key, None where the directory is not an attempt's."""
-        return self._read("key")
+        return self._read("key") or None
 
     def read_pid(self) -> int | None:
-        """Return which shim has taken the attempt, or is about to; None while it has not written that down."""
-        return _number(self._read("started" if self.is_taken else "spawned"))
+        """Return which shim has taken the attempt; None while it has not written that down."""
+        return self._read_number(0)
 
     def read_exit_code(self) -> int | None:
         """Return the script's exit code, None where there is none (yet)."""
-        return _number(self._read("exit"))
+        return self._read_number(1)
 
-    def time_of(self, name: str) -> datetime | None:
-        """Return when the file was last written, None where it is not there."""
+    def _read_number(self, line: int) -> int | None:
+        lines = (self._read("started") or "").split("\n")[:-1]  # what has no line end is not whole
+        return int(lines[line]) if len(lines) > line else None
+
+    def _time_of(self, name: str) -> datetime | None:
         try:
             return datetime.fromtimestamp(os.stat(f"{self.path}/{name}").st_mtime, UTC)
         except FileNotFoundError:
@@ -141,12 +151,9 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _put(self, name: str, text: str) -> None:
-        """Make the file in one step, so that nobody ever reads half of it."""
-        draft = f"{self.path}/.{name}.{threading.get_native_id()}"
-        with open(draft, "wb") as file:
+    def _write(self, name: str, text: str) -> None:
+        with open(f"{self.path}/{name}", "wb") as file:
             file.write(text.encode(errors="surrogateescape"))
-        os.replace(draft, f"{self.path}/{name}")
 
 
 def find_folders(attempts: str, depth: int = SEARCH_DEPTH) -> Iterator[tuple[str, Folder]]:
@@ -162,11 +169,6 @@ def find_folders(attempts: str, depth: int = SEARCH_DEPTH) -> Iterator[tuple[str
             yield key, folder
         elif depth > 1:
             yield from find_folders(path, depth - 1)
-
-
-def _number(text: str | None) -> int | None:
-    digits = "" if text is None else text.strip()
-    return int(digits) if digits.isdigit() else None
 
 
 def _lines(parts: tuple[str, ...]) -> str:

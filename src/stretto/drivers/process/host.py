@@ -90,6 +90,12 @@ def open_marked(key: str, pid: int) -> int | None:
     return None
 
 
+def is_marked_anywhere(key: str) -> bool:
+    """Say whether any process of the attempt is there."""
+    mark = _mark(key)
+    return any(_bears(mark, pid) for pid in _pids())
+
+
 def reap(pidfd: int) -> int | None:
     """Return the status of an ended process (the exit code, or minus the signal); None where it is not a child of ours."""
     try:

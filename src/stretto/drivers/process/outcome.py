@@ -21,14 +21,14 @@ SIGNAL_BASE: Final = 128
 
 def read_outcome(folder: Folder, status: int | None) -> Outcome:
     """Return the outcome; `status` is the shim's own (exit code, or minus a signal), None where it was no child of ours."""
-    started_at = folder.time_of("started")
+    started_at = folder.started_at
     code = folder.read_exit_code()
     if code is not None:
-        ended_at = folder.time_of("exit")
+        ended_at = folder.ended_at
         if code == 0:
             return Outcome(Status.SUCCESS, 0, started_at=started_at, ended_at=ended_at)
         return _failed(Reason.EXIT_CODE, _exit_message(code), started_at, ended_at, exit_code=code)
-    if (killed_at := folder.time_of("killed")) is not None:
+    if (killed_at := folder.killed_at) is not None:
         return _failed(Reason.KILLED, "killed, as it did not end in time when told to", started_at, killed_at)
     if status == UNWRITTEN:
         return _failed(Reason.DISK_FULL, "the attempt's files could not be written", started_at, None)

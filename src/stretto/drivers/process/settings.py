@@ -34,6 +34,6 @@ class ProcessSettings:
     """Seconds within which a killed attempt must be gone. Only a process that hangs in the kernel (a dead network file system)
     takes longer than a few milliseconds; then the call fails and may be repeated."""
 
-    started_timeout_s: float = 2.0
-    """Seconds within which a shim that has made its mark must have written its pid into it. That is the very next thing it
-    does, so more than this means it was killed in between."""
+    lost_after_s: float = 1.0
+    """Seconds for which an attempt without a pid must have had no process before it counts as lost. What the kernel needs to
+    finish a spawn whose orchestrator was killed in its midst is microseconds; a second leaves room for a machine under load."""

@@ -1,7 +1,7 @@
 # Runs one attempt and outlives whoever started it:  sh shim.sh ATTEMPT_DIRECTORY WORKING_DIRECTORY SHELL
 #
 # Standard output is the attempt's log. The shim's own complaints go nowhere; its exit code tells its starter what went wrong:
-#   0    the script's exit code is in the file `exit`
+#   0    the script's exit code is in the file `started`
 #   120  another shim has taken this attempt; nothing was run
 #   121  the mark `started` or the exit code could not be written
 #   122  the working directory is gone
@@ -34,7 +34,7 @@
 		(exec "$stretto_shim_shell" -e "$stretto_shim_attempt/after" 2>&1)
 	fi
 
-	# The file is there already and large enough: writing in place needs no room on a full disk.
-	echo "$stretto_shim_code" 1<>"$stretto_shim_attempt/exit" || exit 121
+	# The file has its block already: a line more needs no room on a full disk.
+	echo "$stretto_shim_code" >>"$stretto_shim_attempt/started" || exit 121
 	exit 0
 }

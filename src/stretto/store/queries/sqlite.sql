@@ -13,11 +13,12 @@ INSERT INTO job (run, job, name, stage, status) VALUES (?, ?, ?, ?, ?);
 -- name: insert_event
 INSERT INTO event (run, seq, kind, at, body) VALUES (?, ?, ?, ?, ?);
 
+-- name: pass_fence
+-- The run's number and last event, for the holder of the newest claim only.
+SELECT number, seq FROM run WHERE id = ? AND fence = ? AND held;
+
 -- name: advance_run
--- The fence: write the run's row only for the holder of the newest claim, and tell the run's number and new last event.
-UPDATE run SET seq = seq + ?, status = ?, reason = ?, message = ?, started_at = ?, ended_at = ?
-WHERE id = ? AND fence = ? AND held
-RETURNING number, seq;
+UPDATE run SET seq = ?, status = ?, reason = ?, message = ?, started_at = ?, ended_at = ? WHERE number = ?;
 
 -- name: update_job
 UPDATE job SET status = ?, reason = ?, message = ?, exit_code = ?, started_at = ?, ended_at = ?

@@ -50,7 +50,7 @@ def spawn_shim(launch: Launch, place: Path, before: str = "") -> subprocess.Pope
     command = f'{before} exec /bin/sh "$@"'
     return subprocess.Popen(
         ["/bin/sh", "-c", command, "sh", SHIM, launch.directory, place, "/bin/sh"],
-        env={"STRETTO_ATTEMPT": launch.key.text},
+        env={"STRETTO_ATTEMPT_KEY": launch.key.text},
         start_new_session=True,
         stdout=subprocess.PIPE,
     )
@@ -84,8 +84,8 @@ async def test_environment_is_the_base_and_the_jobs_own(
         line.partition("=")[0]
         for line in (await output_of(driver, launch_of(tmp_path, "env", OWN="x"))).decode().split()
     }
-    assert names <= {*KEPT, "SHELL", "OWN", "STRETTO_ATTEMPT", "PWD", "OLDPWD", "_"}
-    assert {"PATH", "HOME", "SHELL", "OWN", "STRETTO_ATTEMPT"} <= names
+    assert names <= {*KEPT, "SHELL", "OWN", "STRETTO_ATTEMPT_KEY", "PWD", "OLDPWD", "_"}
+    assert {"PATH", "HOME", "SHELL", "OWN", "STRETTO_ATTEMPT_KEY"} <= names
 
 
 async def test_jobs_variables_do_not_steer_the_shim(driver: ProcessDriver, tmp_path: Path) -> None:
@@ -173,6 +173,7 @@ async def test_pid_with_a_new_owner_is_not_taken_for_the_shim(driver: ProcessDri
     stranger = await asyncio.create_subprocess_exec("sleep", "100")
     try:
         (launch.directory / "started").write_text(f"{stranger.pid}\n")
+        (launch.directory / "log").touch()
         handle = await driver.start(launch)
         assert (await driver.wait(handle)).reason == Reason.LOST
         await driver.stop(handle, 0)
@@ -219,9 +220,11 @@ async def test_cancelled_start_leaves_nothing_going_on(driver: ProcessDriver, tm
 async def test_missing_shell_fails_the_start(tmp_path: Path) -> None:
     """Without a shell nothing can run; the message names it."""
     driver = ProcessDriver(ProcessSettings(attempts=tmp_path / "attempts", shell="/no/such/sh"))
+    launch = launch_of(tmp_path, "true")
     with pytest.raises(DriverError, match="/no/such/sh") as caught:
-        await driver.start(launch_of(tmp_path, "true"))
+        await driver.start(launch)
     assert caught.value.reason == Reason.START_FAILED
+    assert await driver.find(launch.key, launch.directory) is None
 
 
 async def test_no_further_process_fails_the_start(
