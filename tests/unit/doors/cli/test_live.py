@@ -35,7 +35,7 @@ def _run(jobs: int) -> Run:
 def test_picture_shows_every_job_where_there_is_room() -> None:
     """Stages with their jobs, status, time and what is to be said of each."""
     lines = picture(
-        _run(2), {"t1": b"\x1b[31mhalf\rdone\x07\n"}, Style(columns=60), now=AT + timedelta(seconds=4), rows=20
+        _run(2), {"t1": b"\x1b[31mhalf\rdone\x07\n"}, Style(columns=80), now=AT + timedelta(seconds=4), rows=20
     )
     assert lines == [
         "build",
