@@ -12,7 +12,7 @@ import click
 from stretto.doors.cli.options import shared_options
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+    pass
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
