@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from stretto.core.errors import InputError
+from stretto.core.errors import InputError, StrettoError
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
 from stretto.doors.cli.reference import JobName, RunReference, find_run
@@ -105,7 +105,8 @@ def _copy_one(item: StoredArtifact, target: Path) -> None:
     if item.artifact.link is not None:
         target.symlink_to(item.artifact.link)
         return
-    assert item.path is not None  # only a link has no bytes
+    if item.path is None:
+        raise StrettoError(f"artifact {item.artifact.path!r} of job {item.job!r} is no link and has no bytes")
     mode = PROGRAM_MODE if item.artifact.executable else FILE_MODE
     file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(file, "wb") as out, item.path.open("rb") as data:  # noqa: PTH123
