@@ -13,7 +13,9 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
+from bench.row import Row
 from stretto.core.ports import NewRun
 from stretto.core.spec import JobSpec, Need, RunSpec
 from stretto.core.states import Status
@@ -33,7 +35,8 @@ TRANSITIONS_A_JOB = 2
 """A job is started and ends: an engine without grouping commits at least twice."""
 FLOOR_COMMITS = 2_000
 """Commits from which the floor of the wide graph is extrapolated: 20,000 would take half a minute."""
-REPEATS = 3
+ROUNDS = 5
+MEMORY_LIMIT_MB = 200.0
 
 
 class NoTrees:
@@ -102,25 +105,35 @@ def bare_commits(count: int, home: Path) -> float:
     return seconds
 
 
-def measure(which: str) -> tuple[float, float]:
-    """Return the median of the ratios' two sides, taken in turn: (floor, measured), in seconds."""
+def measure(spec: RunSpec, commits: int, counted: int) -> tuple[float, float]:
+    """Return the medians, in seconds, of `counted` bare commits (from a measure of `commits`) and of the run, taken in turn."""
     floors, measured = [], []
-    for _ in range(REPEATS):
+    for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as home:
-            if which == "wide":
-                floors.append(bare_commits(FLOOR_COMMITS, Path(home)) * WIDE_JOBS * TRANSITIONS_A_JOB / FLOOR_COMMITS)
-                measured.append(asyncio.run(conduct(wide(), Path(home))))
-            else:
-                floors.append(bare_commits(CHAIN_JOBS, Path(home)))
-                measured.append(asyncio.run(conduct(chain(), Path(home))))
-    return sorted(floors)[REPEATS // 2], sorted(measured)[REPEATS // 2]
+            floors.append(bare_commits(commits, Path(home)) * counted / commits)
+            measured.append(asyncio.run(conduct(spec, Path(home))))
+    return median(floors), median(measured)
 
 
 def peak_memory_mb() -> float:
     """Return the peak resident memory of a process that runs the wide graph once, in MB."""
-    code = "import asyncio,sys,pathlib,bench.graph as g,resource\n"
-    code += "asyncio.run(g.conduct(g.wide(), pathlib.Path(sys.argv[1])))\n"
-    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    code = (
+        "import asyncio, pathlib, resource, sys; from bench import graph; "
+        "asyncio.run(graph.conduct(graph.wide(), pathlib.Path(sys.argv[1]))); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
     with tempfile.TemporaryDirectory() as home:
         done = subprocess.run([sys.executable, "-c", code, home], capture_output=True, text=True, check=True)
     return int(done.stdout) / 1024
+
+
+def rows() -> list[Row]:
+    """Measure both graphs and the memory of the wide one."""
+    per_transition = "one commit per transition (start, end)"
+    floor, wide_s = measure(wide(), FLOOR_COMMITS, WIDE_JOBS * TRANSITIONS_A_JOB)
+    chain_floor, chain_s = measure(chain(), CHAIN_JOBS, CHAIN_JOBS)
+    return [
+        Row(f"{WIDE_JOBS} jobs, {WIDTH} wide, `fake`", per_transition, floor, wide_s, times=0.1),
+        Row("the same: peak memory", "the limit", MEMORY_LIMIT_MB, peak_memory_mb(), times=1.0, unit="MB"),
+        Row(f"chain of {CHAIN_JOBS} `fake` jobs", "one commit per job", chain_floor, chain_s, times=1.25),
+    ]
