@@ -198,8 +198,8 @@ class Attendant:
     async def _ask_to_stop(self, grace_s: float) -> None:
         try:
             await self.driver.stop(self.handle, grace_s)
-        except DriverError as error:
-            log.warning("attempt not stopped", extra={"attempt": self.key.text, "error": error.message})
+        except Exception as error:  # what can't be stopped is waited for; a person may ask again
+            log.warning("attempt not stopped", extra={"attempt": self.key.text}, exc_info=error)
 
     async def _stop_what_there_is(self) -> ev.Outcome:
         """End an attempt of which it is not known whether it was started: find out, without starting it."""
