@@ -202,16 +202,18 @@ def cgroup_mounts(table: str) -> list[list[str]]:
 # ------------------------------------------------------------------------------------------------------------- busybox
 
 
-class Busybox:
-    """The static busybox that tests put into their images. A program and no server: it is installed, and stays."""
+class Program:
+    """A program that tests need, and no server: it is installed, and stays."""
 
-    packages: tuple[str, ...] = ("busybox-static",)
+    def __init__(self, name: str, package: str) -> None:
+        self.name = name
+        self.packages: tuple[str, ...] = (package,)
 
     def find(self) -> dict[str, str] | None:
-        return {} if shutil.which("busybox", path=ADMIN_PATH) else None
+        return {} if shutil.which(self.name, path=ADMIN_PATH) else None
 
     def start(self) -> dict[str, str]:
-        install("busybox", self.packages)
+        install(self.name, self.packages)
         return {}
 
     def stop(self) -> None:
@@ -278,7 +280,11 @@ def mounts_under(folder: Path, mountinfo: str) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------------------ commands
 
-SERVICES: Final[dict[str, Service]] = {"docker": Docker(STATE), "busybox": Busybox()}
+SERVICES: Final[dict[str, Service]] = {
+    "docker": Docker(STATE),
+    "busybox": Program("busybox", "busybox-static"),  # what tests put into their images
+    "chromium": Program("chromium", "chromium"),  # looks at the HTML report
+}
 
 
 def up(names: list[str]) -> None:

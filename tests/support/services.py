@@ -1,6 +1,6 @@
 """A pytest plugin: tests marked with a service are skipped where the service is missing, or fail where it is required.
 
-`STRETTO_REQUIRE` names the services that must be there, as in `STRETTO_REQUIRE="docker root"`: a marked test of such a
+`STRETTO_REQUIRE` names the services that must be there, as in `STRETTO_REQUIRE="docker root browser"`: a marked test of such a
 service then fails instead of being skipped, for whatever reason it asked to be.
 """
 

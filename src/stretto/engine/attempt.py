@@ -40,7 +40,10 @@ class Places:
 
 
 class Attendant:
-    """Looks after one attempt. `run` is to be a task of its own; `stop` may be called at any time from another."""
+    """Looks after one attempt. `run` is to be a task of its own; `stop` may be called at any time from another.
+
+    `adopted` says that another conductor began to look after it.
+    """
 
     def __init__(
         self,
@@ -49,8 +52,9 @@ class Attendant:
         driver: Driver,
         directory: Path,
         *,
+        adopted: bool,
         places: Places,
-        launch: Callable[[JobRun, AttemptKey], Awaitable[Launch]],
+        launch: Callable[[JobRun, AttemptKey, Path], Awaitable[Launch]],
         post: Callable[[ev.Event], None],
     ) -> None:
         self.key = key
@@ -58,6 +62,7 @@ class Attendant:
         self.handle = ev.Handle(driver.name, key.text, {"directory": str(directory)})
         self._job = job
         self._directory = directory
+        self._adopted = adopted
         self._places = places
         self._launch = launch
         self._post = post
@@ -124,7 +129,7 @@ class Attendant:
             else:
                 self._starting = True
                 try:
-                    launch = await self._launch(self._job, self.key)
+                    launch = await self._launch(self._job, self.key, self._directory)
                     async with asyncio.timeout(START_TIMEOUT_S):
                         self.handle = await self.driver.start(launch)
                 finally:
@@ -133,7 +138,7 @@ class Attendant:
             self._known = True
             if self._stopping or recorded.stop_reason is not None:
                 await self._ask_to_stop(self._places.grace_s)
-            log_failure = await self._keep_log()
+            log_failure = await self._keep_log(adopted=self._adopted)
             outcome = await self.driver.wait(self.handle)
             if log_failure is not None:
                 return log_failure, ()
@@ -152,12 +157,17 @@ class Attendant:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             return _failed(Reason.DISK_FULL if full else Reason.TREE_FAILED, str(error)), ()
 
-    async def _keep_log(self) -> ev.Outcome | None:
-        """Write the attempt's output down until it is over; an outcome is returned only where that can't be done."""
-        writer = await self._places.logs.open(self.key)
+    async def _keep_log(self, *, adopted: bool) -> ev.Outcome | None:
+        """Write the attempt's output down until it is over; an outcome is returned only where that can't be done.
+
+        A log is opened with the first bytes, except that of an adopted attempt, which says where to go on.
+        """
+        writer = await self._places.logs.open(self.key) if adopted else None
         complete = False
         try:
-            async for chunk in self.driver.logs(self.handle, writer.position):
+            async for chunk in self.driver.logs(self.handle, writer.position if writer is not None else 0):
+                if writer is None:
+                    writer = await self._places.logs.open(self.key)
                 await writer.append(chunk)
             complete = True
         except DiskFullError as error:
@@ -165,7 +175,8 @@ class Attendant:
             await self._ask_to_stop(0)
             return _failed(Reason.DISK_FULL, f"the job was stopped: its output can't be stored: {error.message}")
         finally:
-            await writer.close(complete=complete)
+            if writer is not None:
+                await writer.close(complete=complete)
         return None
 
     async def _collect(self, outcome: ev.Outcome) -> tuple[ev.Outcome, Sequence[ev.Artifact]]:
@@ -187,8 +198,8 @@ class Attendant:
     async def _ask_to_stop(self, grace_s: float) -> None:
         try:
             await self.driver.stop(self.handle, grace_s)
-        except DriverError as error:
-            log.warning("attempt not stopped", extra={"attempt": self.key.text, "error": error.message})
+        except Exception as error:  # what can't be stopped is waited for; a person may ask again
+            log.warning("attempt not stopped", extra={"attempt": self.key.text}, exc_info=error)
 
     async def _stop_what_there_is(self) -> ev.Outcome:
         """End an attempt of which it is not known whether it was started: find out, without starting it."""
@@ -200,7 +211,7 @@ class Attendant:
                 )
             self.handle, self._known = handle, True
             await self._ask_to_stop(self._places.grace_s)
-            await self._keep_log()
+            await self._keep_log(adopted=True)
             return await self.driver.wait(handle)
         except DriverError as error:
             return _failed(error.reason, error.message)

@@ -181,9 +181,9 @@ class Conductor:
         """Go on with what was under way when the run was claimed."""
         self._hold(len(self.run.running))
         for i in self.run.running:
-            self._attend(group, self.run.jobs[i])
+            self._attend(group, self.run.jobs[i], adopted=True)
 
-    def _attend(self, group: asyncio.TaskGroup, job: JobRun) -> None:
+    def _attend(self, group: asyncio.TaskGroup, job: JobRun, *, adopted: bool = False) -> None:
         attempt = job.attempts[-1]
         key = self.run.key(job)
         attendant = Attendant(
@@ -191,6 +191,7 @@ class Conductor:
             job,
             self._driver(job),
             self._directory(key),
+            adopted=adopted,
             places=self.parts.places,
             launch=self._launch,
             post=self._post,
@@ -209,7 +210,7 @@ class Conductor:
     def _directory(self, key: AttemptKey) -> Path:
         return self.parts.attempts / key.name
 
-    async def _launch(self, job: JobRun, key: AttemptKey) -> Launch:
+    async def _launch(self, job: JobRun, key: AttemptKey, directory: Path) -> Launch:
         """Put together what the driver needs; an attempt that is being prepared is waited for first."""
         if (preparing := self._prepared.pop(job.spec.name, None)) is not None:
             try:
@@ -218,7 +219,7 @@ class Conductor:
                 preparing.cancel()  # or it would create what nobody waits for any more
                 await asyncio.wait([preparing])
                 raise
-        launch = await self._assemble(job, key)
+        launch = await self._assemble(job, key, directory)
         self._check_ownership()
         return launch
 
@@ -227,15 +228,16 @@ class Conductor:
         if not self.parts.owns():
             raise FenceLostError(f"run {self.run.id}: the lease ran out; another conductor may own it")
 
-    async def _assemble(self, job: JobRun, key: AttemptKey) -> Launch:
-        if self._checkout is None or (self._checkout.done() and self._checkout.exception() is not None):
-            self._checkout = asyncio.create_task(self.parts.trees.checkout(self.run), name="checkout")
-        checkout = await asyncio.shield(self._checkout)
+    async def _assemble(self, job: JobRun, key: AttemptKey, directory: Path) -> Launch:
+        made = self._checkout
+        if made is None or (made.done() and (made.cancelled() or made.exception() is not None)):
+            made = self._checkout = asyncio.create_task(self.parts.trees.checkout(self.run), name="checkout")
+        checkout = made.result() if made.done() else await asyncio.shield(made)
         lowers = [*ahead.layers(self.run, job, self.parts.places.artifacts), *([] if checkout is None else [checkout])]
         return Launch(
             key=key,
             job=job.spec,
-            directory=self._directory(key),
+            directory=directory,
             tree=Tree(tuple(lowers)) if lowers else None,
             variables={**self._variables(job, key), **job.spec.variables},
         )
@@ -271,7 +273,7 @@ class Conductor:
 
     async def _prepare_one(self, job: JobRun, key: AttemptKey) -> None:
         try:
-            launch = await self._assemble(job, key)
+            launch = await self._assemble(job, key, self._directory(key))
             self._check_ownership()
             await self._driver(job).prepare(launch)
         except FenceLostError:
