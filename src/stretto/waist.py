@@ -81,10 +81,7 @@ class Waist(Protocol):
         """Return what would run; DefinitionError with all faults, SourceError. Stores nothing."""
 
     async def submit(self, request: RunRequest) -> list[RunRow]:
-        """Store the runs that are asked for, one after the other; none where one of their definitions has a fault.
-
-        Nothing starts before `conduct` (or a conductor) takes them.
-        """
+        """Store the runs that are asked for; all or none. Nothing starts before `conduct` (or a conductor) takes them."""
 
     async def conduct(self, run: str, *, jobs: int | None = None, watch: Watcher | None = None) -> Report:
         """Take the run up, new or after a crash, and carry it to its end; RunBusyError while a live process owns it."""
