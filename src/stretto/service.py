@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
+from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError, StrettoError
 from stretto.core.events import Event, RunEnded
 from stretto.core.ports import Claim, Driver, NewRun, Repositories, RunFilter, RunRow, Source, Store
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL
-from stretto.definitions import choose, compile_pipeline, load, locate
+from stretto.definitions import check_file, choose, compile_pipeline, load, locate
 from stretto.definitions.locate import DIRECTORY, ROOT_FILES
 from stretto.engine.attempt import Places
 from stretto.engine.conductor import CANCEL, Conductor, Parts
@@ -226,16 +226,23 @@ class Service:
         )
 
     async def _compile(self, request: RunRequest) -> tuple[Source, list[RunSpec]]:
-        """Find the commit, read its definition(s), compile what was asked for."""
-        repositories = self._parts.repositories
-        source = await repositories.resolve(
+        """Find the commit, read its definition(s), compile what was asked for. What is refused leaves nothing behind."""
+        folder = posixpath.dirname(check_file(request.file)) if request.file is not None else ""
+        source = await self._parts.repositories.resolve(
             request.repository,
             branch=request.branch,
             commit=request.commit,
             working_tree=request.working_tree,
             cwd=request.directory,
         )
-        folder = posixpath.dirname(request.file or "")
+        try:
+            return source, await self._compile_source(source, folder, request)
+        except StrettoError:
+            await self._parts.repositories.forget(source)
+            raise
+
+    async def _compile_source(self, source: Source, folder: str, request: RunRequest) -> list[RunSpec]:
+        repositories = self._parts.repositories
         listing = await repositories.list_files(source, folder)
         if request.file is None and not set(ROOT_FILES) & set(listing):
             listing += await repositories.list_files(source, DIRECTORY)
@@ -245,7 +252,7 @@ class Service:
         ]
         driver = request.driver or self._parts.default_driver
         self._parts.driver(driver)
-        return source, [
+        return [
             compile_pipeline(definition, driver=driver, variables=request.variables, source=source.spec)
             for definition in choose(definitions, request.pipelines)
         ]

@@ -241,7 +241,8 @@ def _pack_handle(handle: Handle) -> dict[str, Any]:
 
 
 def _pack_artifact(artifact: Artifact) -> dict[str, Any]:
-    return {name: value for name in Artifact.__slots__ if (value := getattr(artifact, name)) not in (None, False)}
+    values = {name: getattr(artifact, name) for name in Artifact.__slots__}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
 
 
 _PACK: Final[dict[str, Callable[[Any], Any]]] = {

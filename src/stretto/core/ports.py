@@ -318,6 +318,9 @@ class Repositories(Trees, Protocol):
     async def list_files(self, source: Any, directory: str) -> list[str]:
         """Return the paths of the regular files right in a directory of the commit; none if it isn't there."""
 
+    async def forget(self, source: Any) -> None:
+        """Leave nothing of a repository that was not known before `resolve` found this source in it, and is refused."""
+
     async def checkout_source(self, source: Any) -> Path:
         """Return a shared read-only checkout of the commit, made on first use."""
 

@@ -2,6 +2,7 @@
 
 For `pipeline.yml`, in the order they are used:
 
+* `check_file(file)` refuses a path that can't be in a repository, before one is looked at,
 * `locate(listing, file=…)` finds the definition files of a repository,
 * `load(file_name, data, overrides=…)` reads one and gives a `Definition`, or a DefinitionError with all its faults,
 * `choose(definitions, names)` picks the pipelines a person asked for,
@@ -12,13 +13,14 @@ For `pipeline.yml`, in the order they are used:
 from stretto.definitions.compile import compile_pipeline
 from stretto.definitions.definition import Definition, JobDefinition
 from stretto.definitions.load import load
-from stretto.definitions.locate import choose, locate
+from stretto.definitions.locate import check_file, choose, locate
 from stretto.definitions.override import read_variables
 from stretto.definitions.pipeline import schema
 
 __all__ = [
     "Definition",
     "JobDefinition",
+    "check_file",
     "choose",
     "compile_pipeline",
     "load",

@@ -42,6 +42,16 @@ def locate(listing: Collection[str], *, file: str | None = None) -> tuple[str, .
     return tuple(inside)
 
 
+def check_file(file: str) -> str:
+    """Return the path of `-f` in its plain form; InputError if it leaves the repository."""
+    path = posixpath.normpath(file)
+    if path.startswith("/") or path == ".." or path.startswith("../"):
+        raise InputError(
+            f"-f {quote(file)}: the path leaves the repository", hint="write it relative to the repository's root"
+        )
+    return path
+
+
 def choose(definitions: Sequence[Definition], names: Sequence[str] = ()) -> tuple[Definition, ...]:
     """Return the pipelines with these names (of `-p`), in their order and each once; without names the only one; InputError."""
     by_name: dict[str, Definition] = {}
@@ -63,11 +73,7 @@ def choose(definitions: Sequence[Definition], names: Sequence[str] = ()) -> tupl
 
 
 def _explicit(listing: Collection[str], file: str) -> str:
-    path = posixpath.normpath(file)
-    if path.startswith("/") or path == ".." or path.startswith("../"):
-        raise InputError(
-            f"-f {quote(file)}: the path leaves the repository", hint="write it relative to the repository's root"
-        )
+    path = check_file(file)
     if path not in listing:
         raise InputError(
             f"-f {quote(file)}: the commit has no such file",

@@ -104,6 +104,11 @@ class Repositories:
         address = parse(Path(source.repository) if local else source.repository, Path("/"))
         return await self.checkouts.ensure(address, source.commit)
 
+    async def forget(self, source: ResolvedSource) -> None:
+        """Delete the mirror that `resolve` made for this source, unless another task or process uses it by now."""
+        if source.fetched_at is not None:
+            await self.mirrors.forget(source.address, source.fetched_at)
+
     async def gc(self, *, keep_newer_than: datetime, max_bytes: int, in_use: Iterable[SourceSpec]) -> int:
         """Delete checkouts and mirrors, as `garbage.gc` has it; those of the commits `in_use` stay."""
         kept = {self.checkouts.path(parse(source.repository, Path("/")), source.commit) for source in in_use}

@@ -21,7 +21,7 @@ from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, failure,
 from stretto.sources.disk import kept_on_disk
 from stretto.sources.lock import locked
 from stretto.sources.removal import remove_tree
-from stretto.sources.usage import mark, mark_used
+from stretto.sources.usage import mark, mark_used, take_away
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,17 @@ class Mirrors:
         """Delete the mirror."""
         async with self._locked(address):
             await asyncio.to_thread(self._discard, address)
+
+    async def forget(self, address: Address, last_used: float) -> None:
+        """Delete the mirror, unless somebody used it after `last_used` (POSIX time)."""
+        mirror = self.path(address)
+        async with self._locked(address):
+            work = Path(tempfile.mkdtemp(prefix=f".{mirror.name}.", dir=self.directory))
+            try:
+                if await asyncio.to_thread(take_away, mirror, work / "old", unless_used_after=last_used):
+                    self._lock(address).unlink(missing_ok=True)
+            finally:
+                await asyncio.to_thread(remove_tree, work)
 
     async def renew(self, address: Address) -> Path:
         """Make the mirror anew; the old one is replaced only when the new one is whole."""

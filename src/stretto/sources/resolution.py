@@ -14,6 +14,7 @@ from stretto.core.spec import SourceSpec
 from stretto.sources.address import Address
 from stretto.sources.command import LOCAL_TIMEOUT_S, failure, git, run
 from stretto.sources.mirror import Mirrors
+from stretto.sources.usage import used_at
 
 LIST_TIMEOUT_S: Final = 60.0
 """For asking a server which branches it has."""
@@ -24,12 +25,16 @@ TAGS: Final = "refs/tags/"
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSource:
-    """A commit that is there. `git_directory` is where its objects can be read, `top` the working tree it came from."""
+    """A commit that is there. `git_directory` is where its objects can be read, `top` the working tree it came from.
+
+    `fetched_at` is set where nothing of the repository was kept before: when that was last used, as POSIX time.
+    """
 
     spec: SourceSpec
     address: Address
     git_directory: Path
     top: Path | None = None
+    fetched_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ async def resolve_remote(address: Address, branch: str | None, commit: str | Non
             await mirrors.discard(address)
         raise
     spec = _fill(spec, found, branch=name if is_branch else None, tag=None if is_branch else name)
-    return ResolvedSource(spec, address, mirror)
+    return ResolvedSource(spec, address, mirror, fetched_at=None if existed else used_at(mirror))
 
 
 async def _list_remote(address: Address, branch: str | None) -> dict[str, str]:
@@ -153,7 +158,10 @@ def _tip(refs: dict[str, str], branch: str | None, address: Address) -> tuple[st
         return tip, True, branch
     if tip := refs.get(f"{TAGS}{branch}^{{}}") or refs.get(f"{TAGS}{branch}"):
         return tip, False, branch
-    raise SourceError(f"{address.repository} has no branch or tag {branch!r}")
+    raise SourceError(
+        f"{address.repository} has no branch or tag {branch!r}",
+        hint=f"list them with: git ls-remote {address.repository}",
+    )
 
 
 async def _read_commit(git_directory: Path, name: str, address: Address) -> _Commit:

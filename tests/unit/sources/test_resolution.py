@@ -239,6 +239,20 @@ async def test_remote_refusal_leaves_nothing(
     assert all_paths(home) in ([], ["mirrors"])
 
 
+async def test_forget_deletes_what_only_this_source_needed(
+    repositories: Repositories, repository: Repository, ssh: str, home: Path
+) -> None:
+    """A mirror goes if it was made for the source and nobody used it since; one that is of use to others stays."""
+    url = f"{ssh}{repository.path}"
+    await repositories.forget(await repositories.resolve(url, cwd=repository.path))
+    assert all_paths(home) in ([], ["mirrors"])
+    first = await repositories.resolve(url, cwd=repository.path)
+    second = await repositories.resolve(url, cwd=repository.path)
+    for source in (first, second):
+        await repositories.forget(source)
+        assert await repositories.read_file(second, "readme.txt") == b"two\n"
+
+
 async def test_remote_that_does_not_exist_is_refused(
     repositories: Repositories, tmp_path: Path, ssh: str, home: Path
 ) -> None:

@@ -1,0 +1,30 @@
+"""What tests of the real program share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.background import Programs, programs
+from tests.support.images import import_image
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home of its own, not made yet."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def background() -> Iterator[Programs]:
+    """Programs that run beside the test and end with it."""
+    with programs() as begun:
+        yield begun
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """An image of BusyBox on the engine that tests share."""
+    return import_image("stretto-acceptance:1")
