@@ -21,7 +21,6 @@ from stretto.doors.cli.place import find_top
 from stretto.reports.human import count
 from stretto.reports.terminal import RED, plain
 
-
 READ_LIMIT_BYTES: Final = 16 * MAX_BYTES
 """More than a definition may have, so that the parser can tell how large it is."""
 

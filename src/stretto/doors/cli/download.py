@@ -16,11 +16,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from stretto.core.errors import InputError
+from stretto.core.errors import InputError, StrettoError
 from stretto.waist import StoredArtifact
 
 NAMED_AT_MOST: Final = 5
 """How many files an error lists."""
+MAX_PARTIAL_NAME: Final = 50
+"""Characters of its name that a file keeps while it is written: with the rest, a file system takes it in any script."""
+FILE_MODE: Final = 0o666
+PROGRAM_MODE: Final = 0o777
+"""As the person's umask leaves them."""
 
 
 class Done(StrEnum):
@@ -96,11 +101,14 @@ def download(plan: Iterable[Download], directory: Path) -> list[tuple[Download, 
 
 
 def _copy(it: Download) -> None:
-    assert it.stored.path is not None
-    partial = it.target.with_name(f".{it.target.name[:200]}.{os.getpid()}.partial")
+    if it.stored.path is None:
+        raise StrettoError(f"artifact {it.stored.artifact.path!r} of {it.stored.job!r} is no link and has no bytes")
+    partial = it.target.with_name(f".{it.target.name[:MAX_PARTIAL_NAME]}.{os.getpid()}.partial")
+    mode = PROGRAM_MODE if it.stored.artifact.executable else FILE_MODE
+    partial.unlink(missing_ok=True)
     try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         shutil.copyfile(it.stored.path, partial)
-        partial.chmod(0o755 if it.stored.artifact.executable else 0o644)
         partial.replace(it.target)
     finally:
         partial.unlink(missing_ok=True)
@@ -121,4 +129,4 @@ def _told(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{target} can't be written: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{target} can't be written: {error.strerror}") from error

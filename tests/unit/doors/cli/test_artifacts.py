@@ -65,7 +65,11 @@ def test_download_of_a_job_needs_no_folder_of_its_own(stretto: Callable[..., Sai
     """With --job paths begin in the directory itself."""
     said = stretto("artifacts", "1", "--job", "compile", "--download", tmp_path / "out")
     assert said.code == 0
-    assert f"written  {tmp_path}/out/out/plain.txt\n" in said.text
+    assert said.text.startswith("3 files, ")
+    assert (tmp_path / "out/out/plain.txt").read_text() == "data\n"
+    again = stretto("artifacts", "1", "--job", "compile", "--download", tmp_path / "out", "-v").text
+    assert f"unchanged: {tmp_path}/out/out/plain.txt\n" in again
+    assert again.endswith("; 3 of them were there already\n")
 
 
 def test_download_touches_nothing_where_something_differs(stretto: Callable[..., Said], tmp_path: Path) -> None:
