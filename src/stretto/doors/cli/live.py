@@ -30,11 +30,15 @@ MAX_JOB_CELLS: Final = 32
 
 
 class LiveProgress:
-    """Draws the runs of one command in place. Make it within a running loop; `close` leaves the terminal as it was."""
+    """Draws the runs of one command in place. Make it within a running loop; `close` leaves the terminal as it was.
+
+    The last picture of a run stays if it is not over, or if `leaves_picture` says that nothing else will tell of it there.
+    """
 
     wants_output = True
 
-    def __init__(self, stream: TextIO, style: Style) -> None:
+    def __init__(self, stream: TextIO, style: Style, *, leaves_picture: bool) -> None:
+        self._leaves_picture = leaves_picture
         self._style = style
         self._runs: dict[str, Run] = {}
         self._last: dict[str, bytes] = {}
@@ -61,10 +65,12 @@ class LiveProgress:
         self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def close(self) -> None:
-        """Stop drawing, and leave the whole last picture behind."""
+        """Stop drawing, and leave whole last pictures behind."""
         self._drawing.cancel()
         self._live.stop()
         for run in self._runs.values():
+            if run.is_over and not self._leaves_picture:
+                continue
             lines = picture(run, {}, self._style, now=datetime.now(UTC), rows=None)
             self._console.print(Text.from_ansi("\n".join(lines)), soft_wrap=True)
 
