@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import posixpath
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -73,16 +74,22 @@ class Service:
         """See `Waist.compile`."""
         return (await self._compile(request))[1]
 
-    async def submit(self, request: RunRequest) -> list[RunRow]:
+    async def submit(self, request: RunRequest, *, stored: Callable[[RunRow], None] | None = None) -> list[RunRow]:
         """See `Waist.submit`."""
         source, specs = await self._compile(request)
         self._begin_checkout(source)
-        rows = []
-        for spec in specs:
-            key = request.idempotency_key and f"{request.idempotency_key}/{spec.name}"
-            row, _ = await self._parts.store.create_run(NewRun(spec, self._now(), request.by, key))
-            rows.append(row)
-        return rows
+        storing = asyncio.create_task(self._store(request, specs, stored), name="store runs")
+        try:
+            return await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            await storing  # short, and what is half stored helps nobody
+            raise
+
+    async def has_changes(self, request: RunRequest) -> bool:
+        """See `Waist.has_changes`."""
+        if request.working_tree or request.branch is not None or request.commit is not None:
+            return False
+        return await self._parts.repositories.has_changes(request.repository, cwd=request.directory)
 
     async def conduct(self, run: str, *, jobs: int | None = None, watch: Watcher | None = None) -> Report:
         """See `Waist.conduct`."""
@@ -235,13 +242,12 @@ class Service:
             working_tree=request.working_tree,
             cwd=request.directory,
         )
-        folder = posixpath.dirname(request.file or "")
-        listing = await repositories.list_files(source, folder)
-        if request.file is None and not set(ROOT_FILES) & set(listing):
-            listing += await repositories.list_files(source, DIRECTORY)
+        try:
+            files = await self._locate(request, functools.partial(repositories.list_files, source))
+        except InputError as error:
+            raise await self._explain(error, request, source) from error
         definitions = [
-            load(file, await repositories.read_file(source, file), overrides=request.overrides)
-            for file in locate(listing, file=request.file)
+            load(file, await repositories.read_file(source, file), overrides=request.overrides) for file in files
         ]
         driver = request.driver or self._parts.default_driver
         self._parts.driver(driver)
@@ -249,6 +255,39 @@ class Service:
             compile_pipeline(definition, driver=driver, variables=request.variables, source=source.spec)
             for definition in choose(definitions, request.pipelines)
         ]
+
+    async def _locate(self, request: RunRequest, listed: Callable[[str], Awaitable[list[str]]]) -> tuple[str, ...]:
+        """Return the definition files among what `listed` gives of a directory; InputError."""
+        listing = await listed(posixpath.dirname(request.file or ""))
+        if request.file is None and not set(ROOT_FILES) & set(listing):
+            listing += await listed(DIRECTORY)
+        return locate(listing, file=request.file)
+
+    async def _explain(self, error: InputError, request: RunRequest, source: Source) -> InputError:
+        """Return a better error than that there is no definition file, if one waits to be committed."""
+        if request.working_tree or request.branch is not None or request.commit is not None:
+            return error
+        try:
+            listed = functools.partial(self._parts.repositories.list_working_tree, source)
+            files = await self._locate(request, listed)
+        except InputError:
+            return error
+        return InputError(
+            f"the working tree has {', '.join(files)}, but not committed; a run takes what the commit has",
+            hint="commit it, or run the files as they are with --working-tree",
+        )
+
+    async def _store(
+        self, request: RunRequest, specs: list[RunSpec], stored: Callable[[RunRow], None] | None
+    ) -> list[RunRow]:
+        rows = []
+        for spec in specs:
+            key = request.idempotency_key and f"{request.idempotency_key}/{spec.name}"
+            row, _ = await self._parts.store.create_run(NewRun(spec, self._now(), request.by, key))
+            rows.append(row)
+            if stored is not None:
+                stored(row)
+        return rows
 
     def _begin_checkout(self, source: Source) -> None:
         """Make the checkout while the runs are being stored; `checkout` waits for it."""

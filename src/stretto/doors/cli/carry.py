@@ -92,6 +92,9 @@ class Carrier:
             ]
             await asyncio.wait(self._tasks)
             await self._finish_output()
+        except asyncio.CancelledError:  # Ctrl-C came before it was ours to handle
+            self._tell_how_to_resume()
+            raise
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
