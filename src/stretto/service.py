@@ -83,6 +83,7 @@ class Service:
             return await asyncio.shield(storing)
         except asyncio.CancelledError:
             await storing  # short, and what is half stored helps nobody
+            await self._drop_checkout(source)
             raise
 
     async def has_changes(self, request: RunRequest) -> bool:
@@ -296,6 +297,11 @@ class Service:
             self._checkouts[commit] = asyncio.create_task(
                 self._parts.repositories.checkout_source(source), name=f"checkout {commit[:12]}"
             )
+
+    async def _drop_checkout(self, source: Source) -> None:
+        if (begun := self._checkouts.pop(source.spec.commit, None)) is not None:
+            begun.cancel()
+            await asyncio.gather(begun, return_exceptions=True)
 
     async def checkout(self, run: Run) -> Path | None:
         """Return the run's checkout, as `core.ports.Trees` has it."""

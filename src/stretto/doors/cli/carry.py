@@ -48,7 +48,7 @@ SEVERITY: Final = (EXIT_SUCCESS, EXIT_CANCELED, EXIT_TIMED_OUT, EXIT_FAILED)
 """Of several runs the worst one gives the exit code."""
 
 
-def progress_for(options: Options) -> Progress:
+def progress_for(options: Options, *, runs: int = 1) -> Progress:
     """Return what shows the runs: a live picture on a terminal, lines elsewhere, nothing if that is wanted.
 
     With `--json` stdout is for the report, so progress goes to stderr.
@@ -60,7 +60,7 @@ def progress_for(options: Options) -> Progress:
         from stretto.doors.cli.live import LiveProgress
 
         return LiveProgress(stream, options.style(stream), leaves_picture=options.json)
-    return PlainProgress(stream, options.style(stream), wants_output=options.verbose)
+    return PlainProgress(stream, options.style(stream), wants_output=options.verbose, names_runs=runs > 1)
 
 
 class Carrier:
@@ -170,9 +170,9 @@ class Carrier:
             async for chunk in self._waist.logs(LogRequest(run, job, attempt, follow=True)):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines if self._options.verbose else lines[-1:]:
-                    self._progress.output(job, line)
+                    self._progress.output(run, job, line)
             if rest:
-                self._progress.output(job, rest)
+                self._progress.output(run, job, rest)
         except StrettoError:
             pass  # the run goes on without its output on the screen; it is kept all the same
 

@@ -55,7 +55,7 @@ async def _run(options: Options, settings: Settings, request: RunRequest, jobs: 
         changes = asyncio.create_task(waist.has_changes(request), name="look for changes")
         try:
             rows = await _submit(waist, request)
-            progress = progress_for(options)
+            progress = progress_for(options, runs=len(rows))
             stream = sys.stderr if options.json else sys.stdout
             for row in rows:
                 progress.say(headline(row, options.style(stream)))
