@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import posixpath
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -73,16 +74,23 @@ class Service:
         """See `Waist.compile`."""
         return (await self._compile(request))[1]
 
-    async def submit(self, request: RunRequest) -> list[RunRow]:
+    async def submit(self, request: RunRequest, *, stored: Callable[[RunRow], None] | None = None) -> list[RunRow]:
         """See `Waist.submit`."""
         source, specs = await self._compile(request)
         self._begin_checkout(source)
-        rows = []
-        for spec in specs:
-            key = request.idempotency_key and f"{request.idempotency_key}/{spec.name}"
-            row, _ = await self._parts.store.create_run(NewRun(spec, self._now(), request.by, key))
-            rows.append(row)
-        return rows
+        storing = asyncio.create_task(self._store(request, specs, stored), name="store runs")
+        try:
+            return await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            await storing  # short, and what is half stored helps nobody
+            await self._drop_checkout(source)
+            raise
+
+    async def has_changes(self, request: RunRequest) -> bool:
+        """See `Waist.has_changes`."""
+        if request.working_tree or request.branch is not None or request.commit is not None:
+            return False
+        return await self._parts.repositories.has_changes(request.repository, cwd=request.directory)
 
     async def conduct(self, run: str, *, jobs: int | None = None, watch: Watcher | None = None) -> Report:
         """See `Waist.conduct`."""
@@ -198,10 +206,10 @@ class Service:
         attempts = await self._reap(dry_run)
         if dry_run:
             return Swept(runs=len(old), attempts=attempts)
-        await parts.store.delete_runs([row.id for row in old])
         freed = 0
         for row in old:
             freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
+        await parts.store.delete_runs([row.id for row in old])  # last: cut off before, all of it is done again
         in_use = [
             spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
         ]
@@ -227,7 +235,8 @@ class Service:
 
     async def _compile(self, request: RunRequest) -> tuple[Source, list[RunSpec]]:
         """Find the commit, read its definition(s), compile what was asked for. What is refused leaves nothing behind."""
-        folder = posixpath.dirname(check_file(request.file)) if request.file is not None else ""
+        if request.file is not None:
+            check_file(request.file)
         source = await self._parts.repositories.resolve(
             request.repository,
             branch=request.branch,
@@ -236,19 +245,19 @@ class Service:
             cwd=request.directory,
         )
         try:
-            return source, await self._compile_source(source, folder, request)
+            return source, await self._compile_source(source, request)
         except StrettoError:
             await self._parts.repositories.forget(source)
             raise
 
-    async def _compile_source(self, source: Source, folder: str, request: RunRequest) -> list[RunSpec]:
+    async def _compile_source(self, source: Source, request: RunRequest) -> list[RunSpec]:
         repositories = self._parts.repositories
-        listing = await repositories.list_files(source, folder)
-        if request.file is None and not set(ROOT_FILES) & set(listing):
-            listing += await repositories.list_files(source, DIRECTORY)
+        try:
+            files = await self._locate(request, functools.partial(repositories.list_files, source))
+        except InputError as error:
+            raise await self._explain(error, request, source) from error
         definitions = [
-            load(file, await repositories.read_file(source, file), overrides=request.overrides)
-            for file in locate(listing, file=request.file)
+            load(file, await repositories.read_file(source, file), overrides=request.overrides) for file in files
         ]
         driver = request.driver or self._parts.default_driver
         self._parts.driver(driver)
@@ -257,6 +266,39 @@ class Service:
             for definition in choose(definitions, request.pipelines)
         ]
 
+    async def _locate(self, request: RunRequest, listed: Callable[[str], Awaitable[list[str]]]) -> tuple[str, ...]:
+        """Return the definition files among what `listed` gives of a directory; InputError."""
+        listing = await listed(posixpath.dirname(request.file or ""))
+        if request.file is None and not set(ROOT_FILES) & set(listing):
+            listing += await listed(DIRECTORY)
+        return locate(listing, file=request.file)
+
+    async def _explain(self, error: InputError, request: RunRequest, source: Source) -> InputError:
+        """Return a better error than that there is no definition file, if one waits to be committed."""
+        if request.working_tree or request.branch is not None or request.commit is not None:
+            return error
+        try:
+            listed = functools.partial(self._parts.repositories.list_working_tree, source)
+            files = await self._locate(request, listed)
+        except InputError:
+            return error
+        return InputError(
+            f"the working tree has {', '.join(files)}, but not committed; a run takes what the commit has",
+            hint="commit it, or run the files as they are with --working-tree",
+        )
+
+    async def _store(
+        self, request: RunRequest, specs: list[RunSpec], stored: Callable[[RunRow], None] | None
+    ) -> list[RunRow]:
+        rows = []
+        for spec in specs:
+            key = request.idempotency_key and f"{request.idempotency_key}/{spec.name}"
+            row, _ = await self._parts.store.create_run(NewRun(spec, self._now(), request.by, key))
+            rows.append(row)
+            if stored is not None:
+                stored(row)
+        return rows
+
     def _begin_checkout(self, source: Source) -> None:
         """Make the checkout while the runs are being stored; `checkout` waits for it."""
         commit = source.spec.commit
@@ -264,6 +306,11 @@ class Service:
             self._checkouts[commit] = asyncio.create_task(
                 self._parts.repositories.checkout_source(source), name=f"checkout {commit[:12]}"
             )
+
+    async def _drop_checkout(self, source: Source) -> None:
+        if (begun := self._checkouts.pop(source.spec.commit, None)) is not None:
+            begun.cancel()
+            await asyncio.gather(begun, return_exceptions=True)
 
     async def checkout(self, run: Run) -> Path | None:
         """Return the run's checkout, as `core.ports.Trees` has it."""

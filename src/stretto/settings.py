@@ -6,6 +6,7 @@ Each field states its unit, its default and why. A variable is `STRETTO_` and th
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -141,9 +142,11 @@ def _convert(wanted: type, value: Any, where: str) -> Any:
         return value
     if wanted in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            return wanted(value)
+            number = float(value)
         except ValueError:
-            pass
+            number = math.nan
+        if math.isfinite(number) and (wanted is float or number.is_integer()):
+            return wanted(number)
     raise SettingsError(f"{where}: {value!r} is not {_TYPE_NAMES.get(wanted, wanted.__name__)}")
 
 

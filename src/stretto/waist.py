@@ -80,8 +80,14 @@ class Waist(Protocol):
     async def compile(self, request: RunRequest) -> list[RunSpec]:
         """Return what would run; DefinitionError with all faults, SourceError. Stores nothing."""
 
-    async def submit(self, request: RunRequest) -> list[RunRow]:
-        """Store the runs that are asked for; all or none. Nothing starts before `conduct` (or a conductor) takes them."""
+    async def submit(self, request: RunRequest, *, stored: Callable[[RunRow], None] | None = None) -> list[RunRow]:
+        """Store the runs that are asked for; all or none. Nothing starts before `conduct` (or a conductor) takes them.
+
+        `stored` is called with each run that is on disk, also where the call is cancelled a moment too late.
+        """
+
+    async def has_changes(self, request: RunRequest) -> bool:
+        """Say whether the working tree that is meant has changes which are not part of what `request` runs."""
 
     async def conduct(self, run: str, *, jobs: int | None = None, watch: Watcher | None = None) -> Report:
         """Take the run up, new or after a crash, and carry it to its end; RunBusyError while a live process owns it."""

@@ -94,7 +94,7 @@ def test_run_prints_plain_lines_in_a_pipe(tmp_path: Path, home: Path) -> None:
     assert done.code == 0, done.err
     assert "\x1b" not in done.out
     assert re.search(r"^ +\d+\.\d s  test / work  running$", done.out, re.MULTILINE)
-    assert re.search(r"^run 1 one: ✓ success in ", done.out, re.MULTILINE)
+    assert re.search(r"^✓ Run 1 of one: success$", done.out, re.MULTILINE)
 
 
 def test_run_with_json_prints_one_report(tmp_path: Path, home: Path) -> None:
@@ -299,4 +299,4 @@ def test_terminal_shows_the_live_picture_and_is_left_as_it_was(tmp_path: Path, h
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
     assert b"working" in shown
     assert b"Ctrl-C cancels" in shown
-    assert b"run 1 one" in shown[shown.rindex(b"\x1b[?25h") :]
+    assert b"Run 1 of one" in shown[shown.rindex(b"\x1b[?25h") :]

@@ -211,6 +211,7 @@ class Checker:
     timed_out: bool = False
     over: bool = False
     stops: dict[str, str] = field(default_factory=dict)
+    unwanted: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.specs = {job.name: job for job in self.told.spec.jobs}
@@ -225,6 +226,8 @@ class Checker:
         match event:
             case ev.CancelRequested(job=None):
                 self.canceled = True
+            case ev.CancelRequested(job=str(name)):
+                self.unwanted.add(name)
             case ev.RunTimedOut():
                 self.timed_out = True
             case ev.AttemptStarting(job=name, number=number):
@@ -251,6 +254,7 @@ class Checker:
         spec = self.specs[name]
         assert name not in self.running, f"{name} runs twice"
         assert name not in self.final, f"{name} starts after its end"
+        assert name not in self.unwanted, f"{name} starts though it was to be canceled"
         assert number == self.attempts.get(name, 0) + 1
         assert number <= spec.retry.max_retries + 1
         assert not self.canceled, f"{name} starts after the cancel"
@@ -285,7 +289,7 @@ class Checker:
         if settled is not Status.SUCCESS and stopped is not None:
             settled = Status.FAILED if stopped == Reason.TIMEOUT else Status.CANCELED
         retries_left = number <= self.specs[name].retry.max_retries
-        stopped_run = self.blocked or self.canceled or self.timed_out
+        stopped_run = self.blocked or self.canceled or self.timed_out or name in self.unwanted
         if settled is not Status.FAILED or not retries_left or stopped_run:
             self._finish(name, settled)
         # else it waits to be tried again, or its end is an event of its own

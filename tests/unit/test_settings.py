@@ -95,6 +95,9 @@ def test_load_refuses_unknown_keys_and_says_what_was_meant(tmp_path: Path, text:
     [
         ("jobs = 'many'", "jobs: 'many' is not a whole number"),
         ("jobs = true", "jobs: True is not a whole number"),
+        ("jobs = 2.7", "jobs: 2.7 is not a whole number"),
+        ("jobs = inf", "jobs: inf is not a whole number"),
+        ("keep.days = nan", "keep.days: nan is not a number"),
         ("grace_s = []", "grace_s: [] is not a number"),
         ("driver = 1", "driver: 1 is not a text"),
         ("home = ''", "home: '' is not a path"),

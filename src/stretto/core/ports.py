@@ -321,6 +321,12 @@ class Repositories(Trees, Protocol):
     async def forget(self, source: Any) -> None:
         """Leave nothing of a repository that was not known before `resolve` found this source in it, and is refused."""
 
+    async def list_working_tree(self, source: Any, directory: str) -> list[str]:
+        """Return the paths of the regular files right in a directory of the working tree, if the source came from one."""
+
+    async def has_changes(self, reference: str | None, *, cwd: Path) -> bool:
+        """Say whether a working tree differs from its HEAD; False for a repository elsewhere or without working tree."""
+
     async def checkout_source(self, source: Any) -> Path:
         """Return a shared read-only checkout of the commit, made on first use."""
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from stretto.core.errors import NotFoundError
 from stretto.core.ports import RunRow
-from stretto.core.states import FINAL, Status
+from stretto.core.states import FINAL, Reason, Status
 from stretto.reports import human
 from stretto.reports.model import AttemptReport, JobReport, Report, RunReport, StageReport
 from stretto.reports.terminal import BOLD, DIM, PAINTS, YELLOW, Cell, Style, cut
@@ -293,7 +293,8 @@ def _result(it: JobReport, style: Style) -> str:
 
 
 def _why(it: JobReport, style: Style) -> str:
-    parts = [style.clean(it.reason or "failed")]
+    by_code = it.reason == Reason.EXIT_CODE and it.exit_code is not None
+    parts = [] if by_code else [style.clean(it.reason or "failed")]
     if it.exit_code is not None:
         parts.append(f"exit code {it.exit_code}")
     if len(it.attempts) > 1:

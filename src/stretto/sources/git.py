@@ -5,6 +5,7 @@ This is the only module of `sources` that others need for git; it talks to no da
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +21,7 @@ from stretto.sources.command import git
 from stretto.sources.garbage import gc
 from stretto.sources.mirror import Mirrors
 from stretto.sources.resolution import ResolvedSource, check_names, resolve_local, resolve_remote
-from stretto.sources.snapshot import working_tree_commit
+from stretto.sources.snapshot import dirty, working_tree_commit
 
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 """What `read_file` reads at most unless told otherwise."""
@@ -92,6 +93,21 @@ class Repositories:
         entries = await self._list(source, name, about)
         return sorted(path for path, (mode, kind, _, _) in entries.items() if kind == "blob" and mode != _LINK_MODE)
 
+    async def list_working_tree(self, source: ResolvedSource, directory: str) -> list[str]:
+        """Return the paths of the regular files right in a directory of the working tree, sorted; none if it isn't there."""
+        if source.top is None:
+            return []
+        folder = source.top / ("" if directory in ("", ".") else _inside(directory))
+        return await asyncio.to_thread(_list_folder, source.top, folder)
+
+    async def has_changes(self, reference: str | Path | None, *, cwd: Path) -> bool:
+        """Say whether a working tree differs from its HEAD; False for a repository elsewhere or without working tree."""
+        try:
+            address = parse(cwd if reference is None else reference, cwd)
+            return address.path is not None and await dirty(address.path)
+        except SourceError:
+            return False
+
     async def checkout(self, run: Run) -> Path | None:
         """Return a shared read-only checkout of the run's commit, made on first use; None where the run has no source."""
         return None if run.spec.source is None else await self.checkout_source(run.spec.source)
@@ -125,6 +141,14 @@ class Repositories:
             mode, kind, digest, size = facts.split()
             entries[name] = (mode, kind, digest, int(size) if size != "-" else 0)
         return entries
+
+
+def _list_folder(top: Path, folder: Path) -> list[str]:
+    try:
+        paths = [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
+    except OSError:
+        return []
+    return sorted(path.relative_to(top).as_posix() for path in paths)
 
 
 def _inside(path: str) -> str:

@@ -36,10 +36,10 @@ def test_run_tells_what_people_ask_for() -> None:
   jobs        5: 2 success, 2 failed, 1 skipped
 
 What failed
-  ✗ unit, stage test: exit_code, exit code 2, attempt 2 of 2
+  ✗ unit, stage test: exit code 2, attempt 2 of 2
     the script ended with exit code 2
     stretto logs 12 unit
-  ✗ docs, stage build: exit_code, exit code 2 (allowed to fail)
+  ✗ docs, stage build: exit code 2 (allowed to fail)
     the script ended with exit code 2
     stretto logs 12 docs
 

@@ -1,129 +1,94 @@
-"""`stretto artifacts`: list what jobs left, or copy it out; nothing is ever written outside the directory that was named."""
+"""`stretto artifacts`: list what jobs left, or copy it out."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import sys
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
 import click
 
-from stretto.core.errors import InputError, StrettoError
 from stretto.doors.cli.command import command as declare
+from stretto.doors.cli.download import Done, Download, download, plan_download
 from stretto.doors.cli.options import Options, say
 from stretto.doors.cli.reference import JobName, RunReference, find_run
 from stretto.reports.human import count, size
-from stretto.reports.terminal import DIM, Cell, plain
+from stretto.reports.terminal import Cell, Style
 from stretto.waist import StoredArtifact
-
-FILE_MODE: Final = 0o666
-PROGRAM_MODE: Final = 0o777
-"""As the person's umask leaves them."""
 
 
 @declare("artifacts", example="stretto artifacts latest --download out")
 @click.argument("run", type=RunReference())
 @click.option("--job", metavar="NAME", type=JobName(), help="Those of this job only.")
-@click.option("--download", type=click.Path(path_type=Path), metavar="DIR", help="Copy them to DIR/JOB/PATH.")
+@click.option("--download", "directory", type=click.Path(path_type=Path), metavar="DIR", help="Copy them into DIR.")
 @click.pass_obj
-def command(options: Options, run: str, job: str | None, download: Path | None) -> None:
-    """List or download what a run's jobs left."""
-    found = asyncio.run(_artifacts(options, run, job))
-    if download is not None:
-        copy(found, download)
-    if options.json:
-        say(json.dumps([_to_json(item, download) for item in found], ensure_ascii=False))
-        return
-    total = size(sum(item.artifact.size_bytes for item in found))
-    if download is not None:
-        if not options.quiet:
-            say(f"{count(len(found), 'file')}, {total}, in {plain(str(download))}")
-        return
-    style = options.style(sys.stdout)
-    rows = [
-        [
-            Cell(style.clean(item.job)),
-            Cell(style.clean(item.artifact.path)),
-            Cell(size(item.artifact.size_bytes)),
-            Cell(f"sha256:{item.artifact.digest}", DIM),
-        ]
-        for item in found
-    ]
-    if not rows:
-        say("No artifacts.")
-        return
-    for line in style.table(("Job", "Artifact", "Size", "Digest"), rows, right=frozenset({2})):
-        say(line)
+def command(options: Options, run: str, job: str | None, directory: Path | None) -> None:
+    """List or download what a run's jobs left.
+
+    Files come to DIR/JOB/PATH, with --job to DIR/PATH. Where a file is there already and differs, nothing is written; links
+    that lead out of DIR are left out.
+    """
+    stored = asyncio.run(_find(options, run, job))
+    if directory is None:
+        _tell(options, stored)
+    else:
+        _tell_done(options, download(plan_download(stored, directory, by_job=job is None), directory), directory)
 
 
-async def _artifacts(options: Options, run: str, job: str | None) -> list[StoredArtifact]:
+async def _find(options: Options, run: str, job: str | None) -> list[StoredArtifact]:
     async with options.open() as waist:
         return await waist.artifacts(await find_run(waist, run), job=job)
 
 
-def copy(found: Sequence[StoredArtifact], directory: Path) -> None:
-    """Copy the artifacts to `directory/job/path`, links last; InputError, before anything is written, if one would leave it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        root = directory.resolve()
-        planned = [(item, _target(root, item)) for item in found]
-        for item, target in sorted(planned, key=lambda pair: pair[0].artifact.link is not None):
-            _refuse_links(root, target)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy_one(item, target)
-    except OSError as error:
-        raise InputError(f"can't write to {error.filename or directory}: {error.strerror}") from error
-
-
-def _target(root: Path, item: StoredArtifact) -> Path:
-    """Return where the artifact goes; a job's name is one folder, whatever is in it."""
-    path = PurePosixPath(item.artifact.path)
-    folder = item.job.replace("/", "_")
-    if path.is_absolute() or ".." in path.parts or not path.parts or folder in ("", ".", ".."):
-        raise InputError(f"artifact {item.artifact.path!r} of job {item.job!r} would leave {root}")
-    target = root.joinpath(folder, *path.parts)
-    link = item.artifact.link
-    if link is not None and not Path(os.path.normpath(target.parent / link)).is_relative_to(root / folder):
-        raise InputError(f"artifact {item.artifact.path!r} of job {item.job!r} is a link that leaves {root}")
-    return target
-
-
-def _refuse_links(root: Path, target: Path) -> None:
-    """Refuse to write through a link that stands in the directory already."""
-    for place in target.relative_to(root).parents:
-        if (root / place).is_symlink():
-            raise InputError(f"{root / place} is a link; artifacts are not written through it")
-
-
-def _copy_one(item: StoredArtifact, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    if item.artifact.link is not None:
-        target.symlink_to(item.artifact.link)
+def _tell(options: Options, stored: list[StoredArtifact]) -> None:
+    if options.json:
+        say(json.dumps([_to_json(it) for it in stored], ensure_ascii=False))
         return
-    if item.path is None:
-        raise StrettoError(f"artifact {item.artifact.path!r} of job {item.job!r} is no link and has no bytes")
-    mode = PROGRAM_MODE if item.artifact.executable else FILE_MODE
-    file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(file, "wb") as out, item.path.open("rb") as data:  # noqa: PTH123
-        shutil.copyfileobj(data, out)
+    style = options.style(sys.stdout)
+    rows = [[Cell(style.clean(it.job)), Cell(size(it.artifact.size_bytes)), Cell(_name(it, style))] for it in stored]
+    for line in style.table(("Job", "Size", "Artifact"), rows, right=frozenset({1})) or ["No artifacts."]:
+        say(line)
 
 
-def _to_json(item: StoredArtifact, download: Path | None) -> dict[str, Any]:
-    artifact = item.artifact
-    data = {
-        "job": item.job,
-        "attempt": item.attempt,
+def _tell_done(options: Options, done: list[tuple[Download, Done]], directory: Path) -> None:
+    if options.json:
+        rows = [_to_json(it.stored) | {"file": str(it.target), "done": what.value} for it, what in done]
+        say(json.dumps(rows, ensure_ascii=False))
+        return
+    style = options.style(sys.stdout)
+    for it, what in done:
+        if what is Done.LEFT_OUT:
+            say(
+                f"left out: {style.clean(str(it.target))} is a link that leads out of {style.clean(str(directory))}",
+                err=True,
+            )
+        elif options.verbose:
+            say(f"{what.value}: {style.clean(str(it.target))}")
+    if options.quiet:
+        return
+    there = [it for it, what in done if what is not Done.LEFT_OUT]
+    same = sum(what is Done.UNCHANGED for _, what in done)
+    total = size(sum(it.stored.artifact.size_bytes for it in there))
+    note = f"; {same} of them were there already" if same else ""
+    say(f"{count(len(there), 'file')}, {total}, in {style.clean(str(directory))}{note}")
+
+
+def _to_json(it: StoredArtifact) -> dict[str, Any]:
+    artifact = it.artifact
+    return {
+        "job": it.job,
+        "attempt": it.attempt,
         "path": artifact.path,
         "size_bytes": artifact.size_bytes,
         "digest": artifact.digest,
         "executable": artifact.executable,
         "link": artifact.link,
     }
-    if download is not None:
-        data["downloaded_to"] = str(_target(download.resolve(), item))
-    return data
+
+
+def _name(it: StoredArtifact, style: Style) -> str:
+    """Return the path as `ls -F` marks it: a program with `*`, a link with what it says."""
+    link = "" if it.artifact.link is None else f" -> {it.artifact.link}"
+    return style.clean(f"{it.artifact.path}{link}") + "*" * it.artifact.executable

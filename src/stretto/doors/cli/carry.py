@@ -11,7 +11,7 @@ import functools
 import json
 import signal
 import sys
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from stretto.core import events as ev
@@ -24,7 +24,7 @@ from stretto.doors.cli.options import Options, is_terminal, say
 from stretto.doors.cli.progress import PlainProgress, Progress, Silence
 from stretto.doors.cli.request import user
 from stretto.doors.cli.text import output_line
-from stretto.reports import human
+from stretto.reports import human, text
 from stretto.reports.model import (
     EXIT_CANCELED,
     EXIT_FAILED,
@@ -48,7 +48,7 @@ SEVERITY: Final = (EXIT_SUCCESS, EXIT_CANCELED, EXIT_TIMED_OUT, EXIT_FAILED)
 """Of several runs the worst one gives the exit code."""
 
 
-def progress_for(options: Options) -> Progress:
+def progress_for(options: Options, *, runs: int = 1) -> Progress:
     """Return what shows the runs: a live picture on a terminal, lines elsewhere, nothing if that is wanted.
 
     With `--json` stdout is for the report, so progress goes to stderr.
@@ -59,8 +59,8 @@ def progress_for(options: Options) -> Progress:
     if is_terminal(stream) and not options.verbose:
         from stretto.doors.cli.live import LiveProgress
 
-        return LiveProgress(stream, options.style(stream))
-    return PlainProgress(stream, options.style(stream), wants_output=options.verbose)
+        return LiveProgress(stream, options.style(stream), leaves_picture=options.json)
+    return PlainProgress(stream, options.style(stream), wants_output=options.verbose, names_runs=runs > 1)
 
 
 class Carrier:
@@ -92,6 +92,9 @@ class Carrier:
             ]
             await asyncio.wait(self._tasks)
             await self._finish_output()
+        except asyncio.CancelledError:  # Ctrl-C came before it was ours to handle
+            self._tell_how_to_resume()
+            raise
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
@@ -167,9 +170,9 @@ class Carrier:
             async for chunk in self._waist.logs(LogRequest(run, job, attempt, follow=True)):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines if self._options.verbose else lines[-1:]:
-                    self._progress.output(job, line)
+                    self._progress.output(run, job, line)
             if rest:
-                self._progress.output(job, rest)
+                self._progress.output(run, job, rest)
         except StrettoError:
             pass  # the run goes on without its output on the screen; it is kept all the same
 
@@ -178,26 +181,29 @@ class Carrier:
             await asyncio.wait(self._followers.values(), timeout=OUTPUT_GRACE_S)
 
 
-async def tell(waist: Waist, options: Options, reports: Iterable[Report]) -> None:
-    """Print how the runs ended: JSON reports, or what failed with the end of its output, and what to do next."""
+async def tell(waist: Waist, options: Options, reports: Sequence[Report]) -> None:
+    """Print how the runs ended: JSON reports, or the last output of what failed, the text report and what to do next.
+
+    With `--quiet` one line says it all.
+    """
+    style = options.style(sys.stdout)
     for report in reports:
         if options.json:
             say(json.dumps(to_json(report), ensure_ascii=False))
-            continue
-        style = options.style(sys.stdout)
-        if not options.quiet:
+        elif options.quiet:
+            say(_summary(report.run, style))
+        else:
             await _tell_failures(waist, report, style)
             say()
-        run = report.run
-        status = style.paint(f"{style.symbol(run.status)} {run.status.value}", PAINTS[run.status])
-        words = run.message or (run.reason or "").replace("_", " ")
-        why = f" ({style.clean(words)})" if words else ""
-        say(f"run {run.number} {style.clean(run.name)}: {status} in {human.duration(run.duration_s)}{why}")
-        if not options.quiet:
-            files = sum(len(job.artifacts) for _, job in report.jobs())
-            say(style.paint(f"report:    stretto report {run.number}", DIM))
-            if files:
-                say(style.paint(f"artifacts: stretto artifacts {run.number} ({human.count(files, 'file')})", DIM))
+            sys.stdout.write(text.run(report, style))
+            say(style.paint(f"\nSee it again: stretto report {report.run.number}", DIM))
+
+
+def _summary(run: RunReport, style: Style) -> str:
+    status = style.paint(f"{style.symbol(run.status)} {run.status.value}", PAINTS[run.status])
+    words = run.message or (run.reason or "").replace("_", " ")
+    why = f" ({style.clean(words)})" if words else ""
+    return f"run {run.number} {style.clean(run.name)}: {status} in {human.duration(run.duration_s)}{why}"
 
 
 async def _tell_failures(waist: Waist, report: Report, style: Style) -> None:

@@ -26,7 +26,9 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the bytes."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
+        found = re.fullmatch(
+            r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE | re.ASCII
+        )
         if found is None:
             self.fail(f"{value!r} is not a size; write 500M or 20G", param, ctx)
         return int(float(found[1]) * _UNITS[found[2].upper()])
@@ -54,8 +56,8 @@ def command(options: Options, keep_days: float | None, max_size: int | None, dry
         data = {"runs": swept.runs, "attempts": swept.attempts, "freed_bytes": swept.freed_bytes, "dry_run": dry_run}
         say(json.dumps(data))
     elif not options.quiet:
-        what = f"{count(swept.runs, 'run')} and the remains of {count(swept.attempts, 'attempt')}"
-        say(f"would delete {what}" if dry_run else f"deleted {what}, freed {size(swept.freed_bytes)}")
+        what = f"{count(swept.runs, 'run')} and {count(swept.attempts, 'abandoned attempt')}"
+        say(f"would delete {what}" if dry_run else f"deleted {what}; freed {size(swept.freed_bytes)}")
 
 
 async def _sweep(options: Options, settings: Settings, days: float, limit: int, dry_run: bool) -> Swept:

@@ -24,20 +24,24 @@ from stretto.reports.terminal import BOLD, DIM, PAINTS, YELLOW, Style, cut, widt
 
 REFRESH_S: Final = 0.1
 """Often enough to look alive, seldom enough to cost nothing."""
-ROWS_KEPT: Final = 3
-"""Rows of the terminal that the picture leaves alone: the footer and what the cursor needs."""
+ROWS_KEPT: Final = 2
+"""Rows of the terminal that the pictures leave alone: what the cursor needs."""
 MAX_JOB_CELLS: Final = 32
 
 
 class LiveProgress:
-    """Draws the runs of one command in place. Make it within a running loop; `close` leaves the terminal as it was."""
+    """Draws the runs of one command in place. Make it within a running loop; `close` leaves the terminal as it was.
+
+    The last picture of a run stays if it is not over, or if `leaves_picture` says that nothing else will tell of it there.
+    """
 
     wants_output = True
 
-    def __init__(self, stream: TextIO, style: Style) -> None:
+    def __init__(self, stream: TextIO, style: Style, *, leaves_picture: bool) -> None:
+        self._leaves_picture = leaves_picture
         self._style = style
         self._runs: dict[str, Run] = {}
-        self._last: dict[str, bytes] = {}
+        self._last: dict[str, dict[str, bytes]] = {}
         self._console = Console(
             file=stream, force_terminal=True, no_color=not style.color, highlight=False, markup=False, emoji=False
         )
@@ -51,20 +55,22 @@ class LiveProgress:
         """Take in the run; it is drawn with the next refresh."""
         self._runs[run.id] = run
 
-    def output(self, job: str, line: bytes) -> None:
+    def output(self, run: str, job: str, line: bytes) -> None:
         """Keep the line, to be shown beside its job."""
         if line.strip():
-            self._last[job] = line
+            self._last.setdefault(run, {})[job] = line
 
     def say(self, line: str) -> None:
         """Print a line above the picture."""
         self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def close(self) -> None:
-        """Stop drawing, and leave the whole last picture behind."""
+        """Stop drawing, and leave whole last pictures behind."""
         self._drawing.cancel()
         self._live.stop()
         for run in self._runs.values():
+            if run.is_over and not self._leaves_picture:
+                continue
             lines = picture(run, {}, self._style, now=datetime.now(UTC), rows=None)
             self._console.print(Text.from_ansi("\n".join(lines)), soft_wrap=True)
 
@@ -72,12 +78,13 @@ class LiveProgress:
         while True:
             size = shutil.get_terminal_size()
             style = Style(self._style.color, self._style.unicode, size.columns - 1, self._style.zone)
-            rows = max(1, (size.lines - ROWS_KEPT) // max(1, len(self._runs)))
-            lines = [
-                line
-                for run in self._runs.values()
-                for line in picture(run, self._last, style, now=datetime.now(UTC), rows=rows)
-            ]
+            several = len(self._runs) > 1
+            rows = (size.lines - ROWS_KEPT) // max(1, len(self._runs)) - 1 - several
+            lines = []
+            for run in self._runs.values():
+                if several:
+                    lines.append(style.paint(cut(style.clean(run.spec.name), style.columns, style.ellipsis), BOLD))
+                lines += picture(run, self._last.get(run.id, {}), style, now=datetime.now(UTC), rows=max(1, rows))
             self._live.update(Text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)
             await asyncio.sleep(REFRESH_S)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
-from datetime import UTC
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +17,7 @@ from stretto.doors.cli.options import Options
 from stretto.doors.cli.reference import JobName, RunReference, find_run
 
 if TYPE_CHECKING:
-    from stretto.waist import LogRequest, Waist
+    from stretto.waist import Waist
 
 
 @declare("logs", example="stretto logs latest unit-tests -f")
@@ -35,8 +35,6 @@ def command(
 
     RUN is a number, an id or `latest`. JOB may be left out where the run has only one.
     """
-    if follow and (timestamps or tail is not None):
-        raise InputError("--follow goes with neither --timestamps nor --tail")
     asyncio.run(_print(options, run, job, attempt, follow=follow, timestamps=timestamps, tail=tail))
 
 
@@ -68,25 +66,51 @@ async def _print(
     async with options.open() as waist:
         run = await find_run(waist, run)
         request = LogRequest(run, job or await _only_job(waist, run), attempt, follow)
-        if timestamps:
-            for line in await _stamped(waist, request, tail):
-                out.write(line)
-        elif tail is not None:
-            for line in await last_lines(waist.logs(request), tail):
-                out.write(line)
-        else:
-            async for chunk in waist.logs(request):
-                out.write(chunk)
-                if follow:
-                    out.flush()
+        lines = await waist.log_lines(request) if timestamps or tail is not None else []
+        skip = 0 if tail is None else max(0, len(lines) - tail)
+        printer = Printer(skip, [at for at, _ in lines] if timestamps else None)
+        async for data in waist.logs(request):
+            out.write(printer.feed(data))
+            if follow:
+                out.flush()
         out.flush()
 
 
-async def _stamped(waist: Waist, request: LogRequest, tail: int | None) -> list[bytes]:
-    lines = await waist.log_lines(request)
-    if tail is not None:
-        lines = lines[max(0, len(lines) - tail) :]
-    return [f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ} ".encode() + line + b"\n" for at, line in lines]
+class Printer:
+    """Leaves out the first `skip` lines and, given `times`, begins each line with its own (UTC).
+
+    `times` are those of the lines that were there at the beginning; lines that come later get the time they are seen.
+    """
+
+    def __init__(self, skip: int, times: Sequence[datetime] | None) -> None:
+        self._skip = skip
+        self._times = times
+        self._line = 0
+        self._at_start = True
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what is to be printed of the next bytes; nothing is held back."""
+        if self._times is None and self._line >= self._skip:
+            return data
+        shown = bytearray()
+        for piece in _split(data):
+            if self._line >= self._skip:
+                if self._at_start and self._times is not None:
+                    shown += self._stamp(self._times)
+                shown += piece
+            self._at_start = piece.endswith(b"\n")
+            self._line += self._at_start
+        return bytes(shown)
+
+    def _stamp(self, times: Sequence[datetime]) -> bytes:
+        at = times[self._line] if self._line < len(times) else datetime.now(UTC)
+        return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ} ".encode()
+
+
+def _split(data: bytes) -> list[bytes]:
+    r"""Return the lines with their ends; only `\n` ends one."""
+    *whole, rest = data.split(b"\n")
+    return [*(line + b"\n" for line in whole), *([rest] if rest else [])]
 
 
 async def _only_job(waist: Waist, run: str) -> str:

@@ -55,8 +55,10 @@ class Options:
         settings = settings or self.settings()
         if self._opener is not None:
             return self._opener(settings)
+        from stretto.doors.cli.journal import listen
         from stretto.wiring import open_service
 
+        listen(quiet=self.quiet, verbose=self.verbose)
         return open_service(settings)
 
     def style(self, stream: TextIO) -> Style:

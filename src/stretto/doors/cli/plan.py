@@ -13,9 +13,10 @@ from stretto.core.graph import levels
 from stretto.core.spec import JobSpec, RunSpec, When
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
+from stretto.doors.cli.progress import SHORT_COMMIT
 from stretto.doors.cli.request import read_request, request_options
 from stretto.reports.human import count, duration
-from stretto.reports.terminal import BOLD, DIM, Cell, Style
+from stretto.reports.terminal import BOLD, DIM, YELLOW, Cell, Style, cut
 from stretto.waist import RunRequest
 
 
@@ -47,10 +48,10 @@ async def _compile(options: Options, request: RunRequest) -> list[RunSpec]:
 
 def plan_lines(spec: RunSpec, style: Style) -> list[str]:
     """Return the plan as text."""
-    order = levels(spec)
-    lines = [f"{style.paint(style.clean(spec.name), BOLD)}: {_facts(spec, style)}"]
+    lines = [f"{style.paint(style.clean(spec.name), BOLD)}: {_size(spec)}"]
+    lines += [f"  {name:<10}  {style.clean(value)}" for name, value in _facts(spec, style)]
     rows = []
-    for number, level in enumerate(order, 1):
+    for number, level in enumerate(levels(spec), 1):
         for i, job in enumerate(level):
             image = job.container.image if job.container is not None else f"({job.driver})"
             rows.append(
@@ -62,15 +63,39 @@ def plan_lines(spec: RunSpec, style: Style) -> list[str]:
                     Cell(style.clean(_starts(spec, job))),
                 ]
             )
-    lines += ["", *style.table(("Level", "Job", "Stage", "Image", "Starts"), rows, right=frozenset())] if rows else []
-    if empty := [stage for stage in spec.stages if not any(job.stage == stage for job in spec.jobs)]:
-        lines += ["", style.paint(f"Stages without jobs: {style.clean(', '.join(empty))}", DIM)]
+    lines += ["", *style.table(("Level", "Job", "Stage", "Image", "Starts"), rows, right=frozenset())]
+    if reasons := conditions(spec):
+        lines += ["", style.paint("What may not run", BOLD)]
+        lines += [style.paint(f"  {style.clean(f'{job}: {reason}')}", YELLOW) for job, reason in reasons.items()]
     return lines
 
 
+def conditions(spec: RunSpec) -> dict[str, str]:
+    """Return why jobs may not run though nothing stops the run: job -> reason.
+
+    A job `on_failure` runs only after a failure. A job that names its needs wants all of them to succeed, which those that may
+    fail or may not run themselves need not do.
+    """
+    uncertain = {job.name for job in spec.jobs if job.allow_failure}
+    reasons: dict[str, str] = {}
+    for job in (job for level in levels(spec) for job in level):
+        if job.when is When.ON_FAILURE:
+            waits = _waits_for(spec, job)
+            reasons[job.name] = (
+                "runs only if a job that it waits for fails" if waits else "waits for no job that could fail"
+            )
+        elif job.when is When.ON_SUCCESS and (wanted := [it.job for it in job.needs or () if it.job in uncertain]):
+            reasons[job.name] = f"runs only if {', '.join(wanted)} {'succeeds' if len(wanted) == 1 else 'succeed'}"
+        if job.name in reasons:
+            uncertain.add(job.name)
+    return reasons
+
+
 def plan_to_json(spec: RunSpec) -> dict[str, Any]:
-    """Return the plan as JSON data; a job's `waits_for` has the jobs that must be over before it may start."""
-    source = spec.source
+    """Return the plan as JSON data; of a job, `waits_for` has the jobs that must be over before it may start, and
+    `may_not_run` the reason why it may not although nothing stops the run.
+    """
+    source, reasons = spec.source, conditions(spec)
     return {
         "name": spec.name,
         "definition": spec.definition,
@@ -92,6 +117,7 @@ def plan_to_json(spec: RunSpec) -> dict[str, Any]:
                 "needs": None if job.needs is None else [need.job for need in job.needs],
                 "waits_for": _waits_for(spec, job),
                 "when": job.when.value,
+                "may_not_run": reasons.get(job.name),
                 "allow_failure": job.allow_failure,
                 "max_retries": job.retry.max_retries,
                 "timeout_s": job.timeout_s,
@@ -102,18 +128,29 @@ def plan_to_json(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _facts(spec: RunSpec, style: Style) -> str:
+def _size(spec: RunSpec) -> str:
     used = {job.stage for job in spec.jobs}
     widest = max((len(level) for level in levels(spec)), default=0)
-    facts = [f"{count(len(spec.jobs), 'job')} in {count(len(used), 'stage')}, at most {widest} at once"]
-    if spec.fail_fast:
-        facts.append("fail fast")
+    return f"{count(len(spec.jobs), 'job')} in {count(len(used), 'stage')}, at most {widest} at once"
+
+
+def _facts(spec: RunSpec, style: Style) -> list[tuple[str, str]]:
+    facts = []
+    if (source := spec.source) is not None:
+        place = f"branch {source.branch}" if source.branch else f"tag {source.tag}" if source.tag else ""
+        subject = next(iter(source.commit_message.strip().splitlines()), "")
+        subject = cut(style.clean(subject), style.columns // 2, style.ellipsis)
+        parts = (source.commit[:SHORT_COMMIT], subject, place and f"({place})")
+        facts += [("repository", source.repository), ("commit", " ".join(part for part in parts if part))]
+    if spec.definition is not None:
+        facts.append(("file", spec.definition))
     if spec.timeout_s is not None:
-        facts.append(f"time limit {duration(spec.timeout_s)}")
-    if spec.source is not None:
-        place = spec.source.branch or spec.source.tag
-        facts.append(f"commit {spec.source.commit[:10]}" + (f" of {style.clean(place)}" if place else ""))
-    return ", ".join(facts)
+        facts.append(("time limit", duration(spec.timeout_s)))
+    if spec.fail_fast:
+        facts.append(("fail fast", "the first failure stops what runs"))
+    if empty := [stage for stage in spec.stages if not any(job.stage == stage for job in spec.jobs)]:
+        facts.append(("no jobs in", ", ".join(empty)))
+    return facts
 
 
 def _waits_for(spec: RunSpec, job: JobSpec) -> list[str]:
@@ -125,7 +162,6 @@ def _waits_for(spec: RunSpec, job: JobSpec) -> list[str]:
 
 def _starts(spec: RunSpec, job: JobSpec) -> str:
     """Say when the job starts and what else there is to know about that."""
-    ends = {When.ON_SUCCESS: "succeeded", When.ALWAYS: "are over", When.ON_FAILURE: "are over and one failed"}
     if job.needs is None:
         used = {other.stage for other in spec.jobs}
         waits = [stage for stage in spec.stages[: spec.stages.index(job.stage)] if stage in used]
@@ -133,8 +169,13 @@ def _starts(spec: RunSpec, job: JobSpec) -> str:
     else:
         waits = [need.job for need in job.needs]
         what = ", ".join(waits)
-    words = ends[job.when] if len(waits) > 1 else ends[job.when].replace("are over and one", "").replace("are", "is")
-    told = f"when {what} {words.strip()}" if waits else "at once" if job.when is not When.ON_FAILURE else "never"
+    several = len(waits) > 1
+    ends = {
+        When.ON_SUCCESS: "succeeded",
+        When.ALWAYS: "are over" if several else "is over",
+        When.ON_FAILURE: "are over and one failed" if several else "failed",
+    }
+    told = f"when {what} {ends[job.when]}" if waits else "at once" if job.when is not When.ON_FAILURE else "never"
     extras = []
     if job.allow_failure:
         extras.append("may fail")

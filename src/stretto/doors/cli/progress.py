@@ -12,7 +12,7 @@ from stretto.core.run import JobRun, Run
 from stretto.core.states import FINAL, Status
 from stretto.doors.cli.text import output_line
 from stretto.reports import human
-from stretto.reports.terminal import DIM, PAINTS, Style
+from stretto.reports.terminal import DIM, PAINTS, Style, width
 
 SHORT_COMMIT: Final = 10
 
@@ -28,8 +28,8 @@ class Progress(Protocol):
     def see(self, run: Run, events: Sequence[ev.Event]) -> None:
         """Take in events that are on disk; the run has them applied."""
 
-    def output(self, job: str, line: bytes) -> None:
-        """Take in a line that a job wrote."""
+    def output(self, run: str, job: str, line: bytes) -> None:
+        """Take in a line that a job of the run (its id) wrote."""
 
     def say(self, line: str) -> None:
         """Show a line of our own."""
@@ -46,7 +46,7 @@ class Silence:
     def see(self, run: Run, events: Sequence[ev.Event]) -> None:
         """Show nothing."""
 
-    def output(self, job: str, line: bytes) -> None:
+    def output(self, run: str, job: str, line: bytes) -> None:
         """Show nothing."""
 
     def say(self, line: str) -> None:
@@ -57,32 +57,45 @@ class Silence:
 
 
 class PlainProgress:
-    """One line per change: seconds since the start, stage, job, what happened."""
+    """One line per change: seconds since the start, the pipeline where `names_runs`, stage, job, what happened."""
 
     def __init__(
-        self, stream: TextIO, style: Style, *, wants_output: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        style: Style,
+        *,
+        wants_output: bool = False,
+        names_runs: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._style = style
         self.wants_output = wants_output
         self._clock = clock
         self._begun = clock()
+        self._names_runs = names_runs
+        self._names: dict[str, str] = {}
         self._cells = 0
         self._reader_is_gone = False
 
     def see(self, run: Run, events: Sequence[ev.Event]) -> None:
         """Write a line for each event that tells a person something."""
-        if not self._cells:
-            self._cells = max((len(place_of(job, self._style)) for job in run.jobs), default=0)
+        if run.id not in self._names:
+            self._names[run.id] = f"{self._style.clean(run.spec.name)}: " if self._names_runs else ""
+            places = [width(self._place(run, job.spec.name)) for job in run.jobs]
+            self._cells = max(self._cells, *places, 0)
         for event in events:
             if (told := tell(run, event, self._style)) is not None:
-                job = getattr(event, "job", None)
-                place = place_of(run.job(job), self._style) if job else "run"
-                self.say(f"{place:<{self._cells}}  {told}")
+                place = self._place(run, getattr(event, "job", None))
+                self.say(f"{place}{' ' * (self._cells - width(place))}  {told}")
 
-    def output(self, job: str, line: bytes) -> None:
+    def output(self, run: str, job: str, line: bytes) -> None:
         """Write a line of a job's output behind the job's name."""
-        self._write(f"{self._style.paint(self._style.clean(job) + ' |', DIM)} {self._style.clean(output_line(line))}")
+        name = self._names.get(run, "") + self._style.clean(job)
+        self._write(f"{self._style.paint(f'{name} |', DIM)} {self._style.clean(output_line(line))}")
+
+    def _place(self, run: Run, job: str | None) -> str:
+        return self._names[run.id] + (place_of(run.job(job), self._style) if job else "run")
 
     def say(self, line: str) -> None:
         """Write a line with the time."""

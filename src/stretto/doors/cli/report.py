@@ -8,20 +8,22 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 
-from stretto.core.errors import InputError
-from stretto.core.ports import RunFilter
+from stretto.core.errors import InputError, NotFoundError
+from stretto.core.ports import RunFilter, RunRow
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import UNLIMITED, Options
 from stretto.doors.cli.reference import JobName, RunReference, find_run
-from stretto.doors.cli.runs import list_runs, row_to_json
+from stretto.doors.cli.runs import row_to_json
 from stretto.reports import text
 from stretto.reports.model import Report, to_json
 from stretto.reports.terminal import Style
 
-LISTED_RUNS = 50
+PAGE: Final = 500
+"""How many runs are read at once."""
 
 
 @declare("report", example="stretto report latest --format junit -o report.xml")
@@ -47,6 +49,8 @@ def command(
     """
     kind = kind or ("json" if options.json else "text")
     style = options.style(sys.stdout) if output is None else Style(columns=UNLIMITED)
+    if stage is not None and job is not None:
+        raise InputError("--stage and --job can't go together", hint="a job is in one stage: --job is enough")
     if run is None:
         if stage or job or kind in ("junit", "html"):
             raise InputError("which run?", hint="name it by number, id or `latest`")
@@ -89,11 +93,23 @@ def _narrow(report: Report, stage: str | None, job: str | None) -> Report:
 
 
 def _listing(options: Options, pipeline: str | None, kind: str, style: Style) -> str:
-    rows = asyncio.run(list_runs(options, RunFilter(name=pipeline, limit=LISTED_RUNS)))
+    rows = asyncio.run(_all_runs(options, pipeline))
+    if pipeline is not None and not rows:
+        raise NotFoundError(f"there is no run of a pipeline {pipeline!r}", hint="`stretto runs` lists all runs")
     if kind == "json":
         return json.dumps([row_to_json(row) for row in rows], ensure_ascii=False) + "\n"
     now = datetime.now(UTC)
     return text.runs(rows, style, now=now) if pipeline is None else text.pipeline(pipeline, rows, style, now=now)
+
+
+async def _all_runs(options: Options, pipeline: str | None) -> list[RunRow]:
+    rows: list[RunRow] = []
+    before: int | None = None
+    async with options.open() as waist:
+        while page := await waist.list_runs(RunFilter(name=pipeline, before=before, limit=PAGE)):
+            rows += page
+            before = page[-1].number
+    return rows
 
 
 async def _report(options: Options, run: str) -> Report:

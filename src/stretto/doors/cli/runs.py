@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from stretto.core.ports import RunFilter, RunRow
 from stretto.core.states import Status
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
+from stretto.doors.cli.place import find_top
 from stretto.reports import text
 from stretto.reports.model import format_time
 
@@ -22,7 +24,7 @@ from stretto.reports.model import format_time
 @click.option("--status", "statuses", multiple=True, type=click.Choice([s.value for s in Status]), help="Repeatable.")
 @click.option("--pipeline", metavar="NAME", help="Runs of this pipeline.")
 @click.option("--branch", metavar="NAME", help="Runs on this branch.")
-@click.option("--repository", metavar="URL", help="Runs of this repository, as the report names it.")
+@click.option("--repository", metavar="PATH|URL", help="Runs of this repository, as `run` took it.")
 @click.option("--before", type=click.IntRange(min=1), metavar="RUN", help="Runs with a lower number.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
 @click.pass_obj
@@ -40,21 +42,28 @@ def command(
         statuses=frozenset(map(Status, statuses)) or None,
         name=pipeline,
         branch=branch,
-        repository=repository,
+        repository=_recorded(repository),
         before=before,
         limit=limit,
     )
-    rows = asyncio.run(list_runs(options, which))
+    rows = asyncio.run(_list(options, which))
     if options.json:
         say(json.dumps([row_to_json(row) for row in rows], ensure_ascii=False))
     else:
         say(text.runs(rows, options.style(sys.stdout), now=datetime.now(UTC)).rstrip("\n"))
 
 
-async def list_runs(options: Options, which: RunFilter) -> list[RunRow]:
-    """Return the runs that match."""
+async def _list(options: Options, which: RunFilter) -> list[RunRow]:
     async with options.open() as waist:
         return await waist.list_runs(which)
+
+
+def _recorded(repository: str | None) -> str | None:
+    """Return the repository as runs have it on record: a directory by the top of its working tree."""
+    if repository is None or not Path(repository).is_dir():
+        return repository
+    path = Path(repository)
+    return str((find_top(path) or path).resolve())
 
 
 def row_to_json(row: RunRow) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 
 from stretto.core import events as ev
@@ -9,6 +10,7 @@ from stretto.core.run import Run
 from stretto.core.spec import JobSpec, RunSpec
 from stretto.core.states import Status
 from stretto.doors.cli.live import picture
+from stretto.doors.cli.progress import PlainProgress
 from stretto.doors.cli.text import output_line
 from stretto.reports.terminal import Style
 
@@ -77,3 +79,16 @@ def test_output_line_is_harmless() -> None:
     assert output_line(b"10%\r20%\r\n") == "20%"
     assert output_line(b"a\x00b\xff") == "a\\x00b\ufffd"
     assert output_line(b"\x1b]0;title\x07x") == "x"
+
+
+def test_plain_progress_of_several_runs_names_the_pipeline() -> None:
+    """Where two runs go on at once, each line, a job's output too, says of which pipeline it is."""
+    stream, run = io.StringIO(), _run(1)
+    progress = PlainProgress(stream, Style(), names_runs=True, clock=lambda: 0.0)
+    progress.see(run, [ev.AttemptStarting(AT, "compile", 1), ev.CancelRequested(AT, None, "ann")])
+    progress.output("r", "compile", b"hi\n")
+    assert stream.getvalue().splitlines() == [
+        "    0.0 s  p: build / compile  running",
+        "    0.0 s  p: run              cancel requested by ann",
+        "p: compile | hi",
+    ]
