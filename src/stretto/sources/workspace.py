@@ -22,7 +22,7 @@ from stretto.sources.layering import copy_layers, link_layers
 from stretto.sources.mount import fits, is_mounted, mount_overlay, overlay_options, unmount
 from stretto.sources.removal import remove_tree
 
-__all__ = ["View", "close_view", "collect", "discard_view", "open_view", "remove_view"]
+__all__ = ["View", "close_view", "collect", "discard_view", "is_untouched", "open_view", "remove_view"]
 
 Kind = Literal["overlay", "copy"]
 
@@ -72,7 +72,15 @@ async def open_view(tree: Tree | None, directory: Path, *, mount: bool = True, o
     Docker volume) to mount; `overlay` False asks for a copy at once. DriverError, reason `tree_failed` or `disk_full`.
     """
     lowers = () if tree is None else tree.lowers
-    return await asyncio.to_thread(_open, lowers, directory, mount, overlay)
+    if overlay or not lowers:
+        # A quarter of a millisecond; the way to a thread and back would take as long again.
+        view = _open(lowers, directory, mount, overlay, may_copy=False)
+        if view is not None:
+            return view
+    overlay = overlay and len(lowers) > 1  # one that was refused is so again, unless fewer layers help
+    view = await asyncio.to_thread(_open, lowers, directory, mount, overlay, may_copy=True)
+    assert view is not None
+    return view
 
 
 async def close_view(directory: Path) -> None:
@@ -107,7 +115,17 @@ async def collect(directory: Path, patterns: Sequence[str], limit_bytes: int) ->
     return await asyncio.to_thread(_collect, directory, wanted, limit_bytes)
 
 
-def _open(lowers: tuple[Path, ...], directory: Path, mount: bool, overlay: bool) -> View:
+def is_untouched(directory: Path) -> bool:
+    """Say whether the view is an overlay in which nothing was written, so that removing it takes no time to speak of."""
+    try:
+        with os.scandir(f"{directory}/upper") as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
+
+
+def _open(lowers: tuple[Path, ...], directory: Path, mount: bool, overlay: bool, *, may_copy: bool) -> View | None:
+    """Open or make the view; None, with nothing made, where that takes copies or links of files and they are not allowed."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         view = _read(directory)
@@ -115,7 +133,9 @@ def _open(lowers: tuple[Path, ...], directory: Path, mount: bool, overlay: bool)
             for lower in lowers:
                 if not lower.is_dir():
                     raise DriverError(f"{lower}: a layer of the tree is gone", reason=Reason.TREE_FAILED)
-            view = _make_overlay(lowers, directory, mount) if overlay and lowers else None
+            view = _make_overlay(lowers, directory, mount, may_link=may_copy) if overlay and lowers else None
+            if view is None and lowers and not may_copy:
+                return None
             view = view or _make_copy(lowers, directory, mount)
         if view.kind == "overlay" and mount and not is_new and not is_mounted(view.path):
             remove_tree(directory / "work" / "work")  # a mount that was volatile is refused another time with it
@@ -126,11 +146,11 @@ def _open(lowers: tuple[Path, ...], directory: Path, mount: bool, overlay: bool)
     return view
 
 
-def _make_overlay(lowers: tuple[Path, ...], directory: Path, mount: bool) -> View | None:
+def _make_overlay(lowers: tuple[Path, ...], directory: Path, mount: bool, *, may_link: bool) -> View | None:
     """Return an overlay, mounted if asked; None where the system or the layers don't allow one."""
     view = View(directory, "overlay", lowers, mount)
     options = view.overlay_options or ""
-    if not fits(lowers, options) and len(lowers) > 1:
+    if not fits(lowers, options) and len(lowers) > 1 and may_link:
         flat = directory / "flat"
         remove_tree(flat)
         link_layers(lowers[:-1], flat)

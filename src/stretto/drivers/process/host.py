@@ -117,6 +117,11 @@ def signal_attempt(key: str, shim: int | None, number: signal.Signals) -> None:
         _send(pid, number, belongs)
 
 
+def is_young(age_s: float | None) -> bool:
+    """Say whether an attempt of this age (None: not known) has but pids that were given out lately."""
+    return age_s is not None and 0 <= age_s < YOUNG_S
+
+
 def kill_attempt(key: str, shim: int | None, *, age_s: float | None) -> None:
     """Kill every process of the attempt, also those that made sessions or daemons of themselves.
 
@@ -126,12 +131,11 @@ def kill_attempt(key: str, shim: int | None, *, age_s: float | None) -> None:
     """
     frozen = open_marked(key, shim) if shim is not None else None
     belongs = _belongs(key, shim if frozen is not None else None)
-    is_young = age_s is not None and 0 <= age_s < YOUNG_S
     try:
         if frozen is not None:
             _signal(frozen, signal.SIGSTOP)
         for _ in range(KILL_ROUNDS):
-            pids: Sequence[int] = _pids() if shim is None else _pids_besides(shim, is_young=is_young)
+            pids: Sequence[int] = _pids() if shim is None else _pids_besides(shim, age_s)
             if not [pid for pid in pids if _send(pid, signal.SIGKILL, belongs)]:
                 break
         if frozen is not None:
@@ -201,9 +205,9 @@ def _pids() -> list[int]:
         return [int(entry.name) for entry in entries if entry.name.isdigit()]
 
 
-def _pids_besides(shim: int, *, is_young: bool) -> Sequence[int]:
-    """Return the pids that the shim's descendants may have: the few given out since, if it `is_young`, or else all others."""
-    if not is_young:
+def _pids_besides(shim: int, age_s: float | None) -> Sequence[int]:
+    """Return the pids that the shim's descendants may have: the few given out since, if it is young, or else all others."""
+    if not is_young(age_s):
         return [pid for pid in _pids() if pid != shim]
     latest = int(Path("/proc/loadavg").read_text().split()[4])
     if shim <= latest <= shim + FEW_PIDS:
