@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-MAX_OPTIONS_BYTES: Final = 4095
+MAX_OPTIONS_BYTES: Final = 4095 - len(",volatile")
 """mount(2) takes one page of options, its final zero byte included."""
 MAX_LOWERS: Final = 500
 """OVL_MAX_STACK of the kernel."""
@@ -21,6 +21,9 @@ _MS_NOSUID: Final = 2
 _MS_NODEV: Final = 4
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
+
+_NOT_MOUNTED: Final = (errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What umount2(2) says of a path that is no mount point, or not there. Asking it is five times as quick as looking first."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -38,21 +41,30 @@ def fits(lowers: Sequence[Path], options: str) -> bool:
 
 
 def mount_overlay(options: str, target: Path) -> None:
-    """Mount an overlay on `target`; OSError as the kernel says."""
-    result = _libc.mount(b"overlay", os.fsencode(target), b"overlay", _MS_NOSUID | _MS_NODEV, os.fsencode(options))
-    if result != 0:
-        number = ctypes.get_errno()
+    """Mount an overlay on `target`; OSError as the kernel says.
+
+    It is volatile where the kernel can do that (5.10 and later): nothing in it is synced, as a view does not outlive its host's
+    power. Else the kernel syncs the whole upper layer at the end, which is then deleted.
+    """
+    if (number := _mount(f"{options},volatile", target)) == errno.EINVAL:
+        number = _mount(options, target)
+    if number:
         raise OSError(number, os.strerror(number), str(target))
 
 
 def unmount(target: Path) -> None:
     """Unmount whatever is mounted on `target`, lazily where it is still in use. Nothing happens if nothing is."""
-    while is_mounted(target):
-        for flags in (_UMOUNT_NOFOLLOW, _UMOUNT_NOFOLLOW | _MNT_DETACH):
-            if _libc.umount2(os.fsencode(target), flags) == 0:
-                break
-            if (number := ctypes.get_errno()) not in (errno.EBUSY, errno.EAGAIN):
-                raise OSError(number, os.strerror(number), str(target))
+    path, flags = os.fsencode(target), _UMOUNT_NOFOLLOW
+    while True:  # until nothing is: mounts may be stacked
+        if _libc.umount2(path, flags) == 0:
+            flags = _UMOUNT_NOFOLLOW
+            continue
+        number = ctypes.get_errno()
+        if number in _NOT_MOUNTED or (number == errno.EPERM and not is_mounted(target)):
+            return
+        if number not in (errno.EBUSY, errno.EAGAIN):
+            raise OSError(number, os.strerror(number), str(target))
+        flags |= _MNT_DETACH
 
 
 def is_mounted(target: Path) -> bool:
@@ -60,5 +72,11 @@ def is_mounted(target: Path) -> bool:
     return os.path.ismount(target)
 
 
+def _mount(options: str, target: Path) -> int:
+    data = os.fsencode(options)
+    failed = _libc.mount(b"overlay", os.fsencode(target), b"overlay", _MS_NOSUID | _MS_NODEV, data) != 0
+    return ctypes.get_errno() if failed else 0
+
+
 def _escape(path: Path, special: str) -> str:
-    return "".join(f"\\{character}" if character in special else character for character in str(path))
+    return str(path).translate({ord(character): f"\\{character}" for character in special})

@@ -24,13 +24,20 @@ from stretto.core.states import Reason
 from stretto.drivers.process.environment import build_environment
 from stretto.drivers.process.folder import Folder, find_folders
 from stretto.drivers.process.growth import Growth, size_of
-from stretto.drivers.process.host import is_marked_anywhere, kill_attempt, map_os_error, signal_attempt, spawn_shim
+from stretto.drivers.process.host import (
+    is_marked_anywhere,
+    is_young,
+    kill_attempt,
+    map_os_error,
+    signal_attempt,
+    spawn_shim,
+)
 from stretto.drivers.process.outcome import read_outcome
 from stretto.drivers.process.place import find_place
 from stretto.drivers.process.settings import ProcessSettings
 from stretto.drivers.process.watch import Watch
 from stretto.sources.lock import LockTimeoutError, locked
-from stretto.sources.workspace import collect, discard_view, open_view
+from stretto.sources.workspace import collect, discard_view, is_untouched, open_view
 
 T = TypeVar("T")
 
@@ -118,7 +125,10 @@ class ProcessDriver:
             folder.mark_killed()
             await self._kill(handle.key, folder, watch)
         try:
-            await _finish(asyncio.to_thread(_clear, handle.key, folder))
+            if is_untouched(folder.view) and is_young(_age_of(folder)):
+                _clear(handle.key, folder)  # half a millisecond, what the way to a thread and back would take as well
+            else:
+                await _finish(asyncio.to_thread(_clear, handle.key, folder))
         except OSError as error:
             raise map_os_error(error, f"{folder.path} can't be deleted", reason=Reason.TREE_FAILED) from error
         self._forget(handle.key)
@@ -177,7 +187,7 @@ class ProcessDriver:
         A shim that is over may have come second: then the watch is that of the one which has taken the attempt.
         """
         watch = self._watches.get(key)
-        if watch is not None and not watch.is_over:
+        if watch is not None and (not watch.is_over or watch.over.result() == 0):  # one that came second ends with 120
             return watch
         pid = await self._read_pid(key, folder)
         if pid is None or (watch is not None and watch.pid == pid):
