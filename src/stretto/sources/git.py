@@ -28,6 +28,9 @@ MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 
 _LINK_MODE: Final = "120000"
 
+_Entries = dict[str, tuple[str, str, str, int]]
+"""Mode, kind, hash and size by path."""
+
 
 class Repositories:
     """Git repositories, with what is kept of them under `home`. Any number of tasks and processes at once.
@@ -39,6 +42,8 @@ class Repositories:
         self._home = home
         self.mirrors = Mirrors(home / "mirrors")
         self.checkouts = Checkouts(home / "checkouts", self.mirrors)
+        self._latest: tuple[tuple[str, str], _Entries] = (("", ""), {})
+        """What was listed last: a file of that directory is read with one process of git less."""
 
     async def resolve(
         self,
@@ -75,7 +80,10 @@ class Repositories:
         """
         name = _inside(path)
         about = f"{source.spec.repository}: {name} of {source.spec.commit[:12]}"
-        entries = await self._list(source, name, about)
+        folder = name[: name.rfind("/") + 1]
+        listed, entries = self._latest
+        if listed != (source.spec.commit, folder):
+            entries = await self._list(source, name, about)
         mode, kind, digest, size = entries.get(name, ("", "", "", 0))
         if not mode:
             raise SourceError(f"{about}: no such file")
@@ -91,6 +99,7 @@ class Repositories:
         name = "" if directory in ("", ".") else _inside(directory) + "/"
         about = f"{source.spec.repository}: {name or 'the root'} of {source.spec.commit[:12]}"
         entries = await self._list(source, name, about)
+        self._latest = (source.spec.commit, name), entries
         return sorted(path for path, (mode, kind, _, _) in entries.items() if kind == "blob" and mode != _LINK_MODE)
 
     async def list_working_tree(self, source: ResolvedSource, directory: str) -> list[str]:
@@ -130,12 +139,12 @@ class Repositories:
         kept = {self.checkouts.path(parse(source.repository, Path("/")), source.commit) for source in in_use}
         return await gc(self._home, keep_newer_than=keep_newer_than, max_bytes=max_bytes, in_use=kept)
 
-    async def _list(self, source: ResolvedSource, path: str, about: str) -> dict[str, tuple[str, str, str, int]]:
+    async def _list(self, source: ResolvedSource, path: str, about: str) -> _Entries:
         """Return mode, kind, hash and size of what is at `path` (a directory's content if it ends with a slash)."""
         where = ("--git-dir", source.git_directory)
         paths = ("--", path) if path else ()
         out = await git(*where, "ls-tree", "-z", "-l", "--full-tree", source.spec.commit, *paths, about=about)
-        entries = {}
+        entries: _Entries = {}
         for line in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
             facts, _, name = line.partition("\t")
             mode, kind, digest, size = facts.split()

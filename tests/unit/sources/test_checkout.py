@@ -223,6 +223,8 @@ async def test_read_file_reads_the_commit_not_the_tree(repositories: Repositorie
     assert await repositories.read_file(source, "pipeline.yml") == b"name: demo\n"
     assert await repositories.read_file(source, "./ci/one.yml") == b"1"
     assert await repositories.list_files(source, "ci") == ["ci/one.yml", "ci/two.yml"]
+    assert await repositories.read_file(source, "ci/two.yml") == b"2"
+    assert await repositories.read_file(source, "ci/deep/three.yml") == b"3"
     assert await repositories.list_files(source, ".") == ["pipeline.yml", "readme.txt"]
     assert await repositories.list_files(source, "nope") == []
 
@@ -235,12 +237,17 @@ async def test_read_file_reads_the_commit_not_the_tree(repositories: Repositorie
         ("gone", "no such file"), ("big", "has 2000 bytes"), ("linked/passwd", "no such file"),
     ],
 )  # fmt: skip
-async def test_read_file_refuses(repositories: Repositories, repository: Repository, path: str, message: str) -> None:
+@pytest.mark.parametrize("listed", [None, ".", "deep"])
+async def test_read_file_refuses(
+    repositories: Repositories, repository: Repository, path: str, message: str, listed: str | None
+) -> None:
     """Paths that leave, links, directories, what isn't there and what is too large are refused, each by its name."""
     (repository.path / "link").symlink_to("/etc/passwd")
     (repository.path / "linked").symlink_to("/etc")
     repository.commit("Traps", big="x" * 2000, **{"deep/file": "1"})
     source = await repositories.resolve(repository.path, cwd=repository.path)
+    if listed is not None:
+        await repositories.list_files(source, listed)
     with pytest.raises(SourceError, match=message):
         await repositories.read_file(source, path, limit_bytes=1000)
 
