@@ -19,8 +19,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
-from stretto.core.errors import StoreError, StrettoError
+from stretto.core.errors import DiskFullError, StoreError, StrettoError
 from stretto.store.failure import is_busy, is_of_the_place, store_error
+from stretto.store.reserve import Reserve
 
 PATIENCE_S: Final = 30.0
 """How long a group waits for another process to end its transaction. Ours take milliseconds, a deletion perhaps a second."""
@@ -69,6 +70,7 @@ class Writer:
         self._path = path
         self._append = append
         self._connect = connect
+        self._reserve = Reserve(path.with_name(f"{path.name}-reserve"))
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Work] = []
         self._scheduled = False
@@ -142,6 +144,7 @@ class Writer:
     def _serve(self) -> None:
         try:
             self._connection = self._connect()
+            self._reserve.keep()
         except Exception as error:
             self._tell(self._opened.set_exception, error)
             return
@@ -186,7 +189,9 @@ class Writer:
 
     def _write_apart(self, batch: list[Work], error: Exception, patience_s: float) -> None:
         """After a group failed, write its parts one by one, so that only those suffer that can't be written."""
-        if len(batch) == 1 or is_of_the_place(error):
+        if isinstance(self._mapped(error), DiskFullError) and self._reserve.give():
+            self._write_group(batch, patience_s)
+        elif len(batch) == 1 or is_of_the_place(error):
             for work in batch:
                 work.error = self._mapped(error)  # one each: an exception raised in several tasks garbles its traceback
         else:

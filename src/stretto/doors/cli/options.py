@@ -6,6 +6,7 @@ must not pay for one.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 UNLIMITED = 1_000_000
 """Columns of a stream that is no terminal: nothing is cut there."""
+
+
+COLLECT_EVERY = (700, 10, 10)
+"""How often cycles are looked for once modules are loaded: Python's default, which `stretto.__main__` raises for the start."""
 
 
 class Options:
@@ -59,6 +64,7 @@ class Options:
         from stretto.wiring import open_service
 
         listen(quiet=self.quiet, verbose=self.verbose)
+        gc.set_threshold(*COLLECT_EVERY)
         return open_service(settings)
 
     def style(self, stream: TextIO) -> Style:
