@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +16,16 @@ from tests.support.images import import_image
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A home of its own, not made yet."""
-    return tmp_path / "home"
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home of its own, not made yet. What a test that failed left under way is ended."""
+    yield tmp_path / "home"
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{tmp_path}/home/attempts/".encode() in command.read_bytes():
+                os.kill(int(command.parent.name), signal.SIGKILL)
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        if (mount := line.split(" ")[1]).startswith(f"{tmp_path}/home/"):
+            subprocess.run(["umount", "-l", mount], check=False, timeout=10)
 
 
 @pytest.fixture

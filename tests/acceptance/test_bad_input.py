@@ -117,7 +117,7 @@ REMOTE = [
 
 def kept(home: Path) -> list[str]:
     """Return the files under a home besides the empty store."""
-    always = {"installation", "stretto.db", "stretto.db-shm", "stretto.db-wal"}
+    always = {"installation", "stretto.db", "stretto.db.reserve", "stretto.db-shm", "stretto.db-wal"}
     return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.name not in always)
 
 

@@ -18,7 +18,7 @@ from stretto.core.ports import Claim, NewRun, Request, RunFilter, RunRow, Stored
 from stretto.core.run import Changes
 from stretto.store import rows
 from stretto.store.append import SQL, Batch, fence_lost, write_appends
-from stretto.store.failure import store_error
+from stretto.store.failure import is_busy, store_error
 from stretto.store.migration import migrate, read_migrations
 from stretto.store.owner import Process, is_known_dead, this_process
 from stretto.store.reader import Reader, connect
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 CLAIM_LEASE_S: Final = 30.0
 """The lease of an owner that claims a run without having one, so that no claim is unprotected."""
+_RETRY_S: Final = 0.005
 _FORGET_WORKERS_S: Final = 86_400.0
 """How long the row of a conductor that is gone stays, for people to look at."""
 _MINIMUM_SQLITE: Final = (3, 37, 0)  # STRICT tables; RETURNING is older
@@ -232,7 +233,7 @@ class SqliteStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = connect(self._path, PATIENCE_S)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
+                _set_wal(connection)
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 migrate(connection, self._path, read_migrations())
@@ -260,3 +261,17 @@ def _now() -> int:
 
 def _no_run(reference: str) -> NotFoundError:
     return NotFoundError(f"there is no run {reference!r}", hint="`stretto runs` lists them")
+
+
+def _set_wal(connection: sqlite3.Connection) -> None:
+    """Set the journal mode. Of two that do so to a new file at once one is told "busy" at once, whatever its timeout."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return

@@ -10,6 +10,7 @@ group of appends is written where it stands, in the loop's thread; as soon as th
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sqlite3
 import threading
@@ -22,6 +23,8 @@ from typing import Any, Final
 from stretto.core.errors import DiskFullError, StoreError, StrettoError
 from stretto.store.failure import is_busy, is_of_the_place, store_error
 from stretto.store.reserve import Reserve
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 30.0
 """How long a group waits for another process to end its transaction. Ours take milliseconds, a deletion perhaps a second."""
@@ -70,7 +73,7 @@ class Writer:
         self._path = path
         self._append = append
         self._connect = connect
-        self._reserve = Reserve(path.with_name(f"{path.name}-reserve"))
+        self._reserve = Reserve(path)
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Work] = []
         self._scheduled = False
@@ -144,10 +147,10 @@ class Writer:
     def _serve(self) -> None:
         try:
             self._connection = self._connect()
-            self._reserve.keep()
         except Exception as error:
             self._tell(self._opened.set_exception, error)
             return
+        self._reserve.hold()
         self._tell(self._opened.set_result, None)
         while (batch := self._batches.get()) is not None:
             self._write_group(batch, patience_s=PATIENCE_S)
@@ -188,8 +191,16 @@ class Writer:
         return True
 
     def _write_apart(self, batch: list[Work], error: Exception, patience_s: float) -> None:
-        """After a group failed, write its parts one by one, so that only those suffer that can't be written."""
-        if isinstance(self._mapped(error), DiskFullError) and self._reserve.give():
+        """After a group failed, write its parts one by one, so that only those suffer that can't be written.
+
+        On a full disk what was held back is used for runs that are under way, not for new ones.
+        """
+        if (
+            any(type(work) is Append for work in batch)
+            and isinstance(store_error(self._path, error), DiskFullError)
+            and self._reserve.release()
+        ):
+            log.warning("the disk is full; what was held back for it is used", extra={"store": str(self._path)})
             self._write_group(batch, patience_s)
         elif len(batch) == 1 or is_of_the_place(error):
             for work in batch:
