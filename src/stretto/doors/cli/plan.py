@@ -59,11 +59,11 @@ def plan_lines(spec: RunSpec, style: Style) -> list[str]:
                     Cell(str(number) if i == 0 else "", BOLD),
                     Cell(style.clean(job.name)),
                     Cell(style.clean(job.stage)),
-                    Cell(style.clean(image), DIM),
                     Cell(style.clean(_starts(spec, job))),
+                    Cell(style.clean(image), DIM),
                 ]
             )
-    lines += ["", *style.table(("Level", "Job", "Stage", "Image", "Starts"), rows, right=frozenset())]
+    lines += ["", *style.table(("Level", "Job", "Stage", "Starts", "Image"), rows, right=frozenset())]
     if reasons := conditions(spec):
         lines += ["", style.paint("What may not run", BOLD)]
         lines += [style.paint(f"  {style.clean(f'{job}: {reason}')}", YELLOW) for job, reason in reasons.items()]
