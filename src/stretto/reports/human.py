@@ -6,6 +6,8 @@ import shlex
 from datetime import datetime, tzinfo
 
 NOTHING = "-"
+SHORT_COMMIT = 10
+"""How much of a commit's hash is shown."""
 
 
 def duration(seconds: float | None) -> str:
@@ -44,6 +46,16 @@ def count(number: int, noun: str) -> str:
 def moment(at: datetime | None, zone: tzinfo | None) -> str:
     """Return a time with the name of its zone; `zone` None means the one of this machine, `-` stands for None."""
     return NOTHING if at is None else f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def why(reason: str | None, exit_code: int | None) -> str:
+    """Return a reason in words, such as `exit code 3` or `timed out`; nothing for None."""
+    return f"exit code {exit_code}" if reason == "exit_code" else (reason or "").replace("_", " ")
+
+
+def first_line(text: str | None) -> str:
+    """Return the first line of a text that has anything in it."""
+    return next(iter((text or "").strip().splitlines()), "")
 
 
 def log_command(run_number: int, job: str) -> str:

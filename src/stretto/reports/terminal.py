@@ -21,7 +21,9 @@ JOINERS: Final = frozenset("\u200c\u200d")
 UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
 """Unicode categories of which no character reaches a terminal: controls, formats, surrogates, what is unassigned or private."""
 MIN_COLUMN: Final = 8
-"""To how many cells a column may be cut, at least, before a table is rather wider than it should be."""
+"""To how many cells a column may be cut, at least, before columns are left out."""
+MIN_COLUMNS: Final = 3
+"""How many columns a table keeps, however narrow the terminal."""
 
 BOLD: Final = "1"
 DIM: Final = "2"
@@ -123,13 +125,18 @@ class Style:
         return "→" if self.unicode else "->"
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Cell]], *, right: frozenset[int]) -> list[str]:
-        """Return the lines of a table; the columns of `right` are flush right, the widest ones are cut where room is short."""
+        """Return the lines of a table; the columns of `right` are flush right, the widest ones are cut where room is short.
+
+        Where that is not enough, the last columns are left out.
+        """
         if not rows:
             return []
         widths = [max(width(name), *(width(row[i].text) for row in rows)) for i, name in enumerate(header)]
+        while len(widths) > MIN_COLUMNS and sum(min(cells, MIN_COLUMN) + 2 for cells in widths) - 2 > self.columns:
+            del widths[-1]
         self._fit(widths)
         head = [Cell(name, BOLD) for name in header]
-        return [self._row(row, widths, right) for row in (head, *rows)]
+        return [self._row(row[: len(widths)], widths, right) for row in (head, *rows)]
 
     def _fit(self, widths: list[int]) -> None:
         excess = sum(widths) + 2 * (len(widths) - 1) - self.columns

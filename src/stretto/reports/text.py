@@ -22,7 +22,6 @@ MAX_TOLD_FAILURES: Final = 20
 """How many failed jobs are told one by one; the table has them all."""
 MAX_PATH_JOBS: Final = 12
 """How many jobs of a critical path are named: the first and the last ones."""
-SHORT_COMMIT: Final = 10
 NUMERIC: Final = frozenset({"#", "Exit", "Queued", "Took", "Tries", "Size", "Set-up"})
 """Headings of columns that are flush right."""
 
@@ -189,10 +188,10 @@ def _run_row(row: RunRow, style: Style, now: datetime) -> list[Cell]:
         Cell(row.status.value, PAINTS[row.status]),
         Cell(style.clean(row.reason or "")),
         Cell(style.clean(row.branch or human.NOTHING)),
-        Cell(style.clean((row.commit or human.NOTHING)[:SHORT_COMMIT]), DIM),
+        Cell(style.clean((row.commit or human.NOTHING)[: human.SHORT_COMMIT]), DIM),
         Cell(human.moment(row.created_at, style.zone)),
         Cell(human.duration(took)),
-        Cell(style.clean(_first_line(row.commit_message)), DIM),
+        Cell(style.clean(human.first_line(row.commit_message)), DIM),
     ]
 
 
@@ -264,14 +263,10 @@ def _run_name(it: RunReport, style: Style) -> str:
 
 def _commit(it: RunReport, style: Style) -> str:
     place = f"branch {style.clean(it.branch)}" if it.branch else f"tag {style.clean(it.tag)}" if it.tag else ""
-    message = cut(style.clean(_first_line(it.commit_message)), style.columns // 2, style.ellipsis)
+    message = cut(style.clean(human.first_line(it.commit_message)), style.columns // 2, style.ellipsis)
     return " ".join(
-        part for part in (style.clean(it.commit or "")[:SHORT_COMMIT], message, place and f"({place})") if part
+        part for part in (style.clean(it.commit or "")[: human.SHORT_COMMIT], message, place and f"({place})") if part
     )
-
-
-def _first_line(text: str | None) -> str:
-    return next(iter((text or "").strip().splitlines()), "")
 
 
 def _counts(report: Report) -> str:

@@ -98,3 +98,12 @@ def test_style_has_a_symbol_of_its_own_for_every_status() -> None:
         assert len(set(symbols)) == len(symbols)
         assert all(width(symbol) == 1 for symbol in symbols)
         assert unicode or all(symbol.isascii() for symbol in symbols)
+
+
+def test_table_leaves_out_the_last_columns_where_cutting_is_not_enough() -> None:
+    """A terminal of 30 columns gets whole lines with what comes first, and never less than three columns."""
+    header, rows = tuple("ABCDEF"), [[Cell("x" * 20)] * 6]
+    assert Style(columns=30).table(header, rows, right=frozenset({5}))[1].split() == ["x" * 7 + "…"] * 2 + [
+        "x" * 9 + "…"
+    ]
+    assert len(Style(columns=5).table(header, rows, right=frozenset())[1].split()) == 3

@@ -201,7 +201,7 @@ async def tell(waist: Waist, options: Options, reports: Sequence[Report]) -> Non
 
 def _summary(run: RunReport, style: Style) -> str:
     status = style.paint(f"{style.symbol(run.status)} {run.status.value}", PAINTS[run.status])
-    words = run.message or (run.reason or "").replace("_", " ")
+    words = run.message or human.why(run.reason, None)
     why = f" ({style.clean(words)})" if words else ""
     return f"run {run.number} {style.clean(run.name)}: {status} in {human.duration(run.duration_s)}{why}"
 
@@ -219,7 +219,7 @@ async def _tell_failure(waist: Waist, run: RunReport, job: JobReport, style: Sty
     """Print why a job failed, the end of its output, and how to see all of it."""
     name, paint = style.clean(job.name), YELLOW if job.allow_failure else PAINTS[Status.FAILED]
     by_code = job.reason == Reason.EXIT_CODE
-    why = f"exit code {job.exit_code}" if by_code else (job.reason or "failed").replace("_", " ")
+    why = human.why(job.reason, job.exit_code) or "failed"
     allowed = ", allowed to fail" if job.allow_failure else ""
     say(f"\n{style.paint(f'{style.symbol(Status.FAILED)} {name}: {why}{allowed}', paint)}")
     if job.message and not by_code:

@@ -18,6 +18,7 @@ from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.failure import BAD_INPUT, fault_lines, faults_to_json
 from stretto.doors.cli.options import Options, say
 from stretto.doors.cli.place import find_top
+from stretto.doors.cli.request import DRIVERS
 from stretto.reports.human import count
 from stretto.reports.terminal import RED, plain
 
@@ -30,7 +31,7 @@ READ_LIMIT_BYTES: Final = 16 * MAX_BYTES
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the files; repeatable."
 )
-@click.option("--driver", type=click.Choice(["docker", "process"]), help="Where jobs are to run. Default: the setting.")
+@click.option("--driver", type=DRIVERS, help="Where jobs are to run. Default: the setting.")
 @click.pass_obj
 def command(options: Options, files: tuple[Path, ...], overrides: tuple[str, ...], driver: str | None) -> int:
     """Check pipeline files: all faults at once.

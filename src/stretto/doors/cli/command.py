@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from stretto.doors.cli.options import shared_options
-
-if TYPE_CHECKING:
-    pass
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -143,7 +143,7 @@ def _note(run: Run, job: JobRun, last: Mapping[str, bytes]) -> str:
         return f"failed, will be tried again ({len(job.attempts)} of {1 + job.spec.retry.max_retries})"
     if job.status in (Status.PENDING, Status.SUCCESS):
         return ""
-    why = f"exit code {job.exit_code}" if job.reason == "exit_code" else (job.reason or "").replace("_", " ")
+    why = human.why(job.reason, job.exit_code)
     return f"{why}, allowed to fail" if job.status is Status.FAILED and job.spec.allow_failure else why
 
 

@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Print a job's output exactly as it was.
 
-    RUN is a number, an id or `latest`. JOB may be left out where the run has only one.
+    RUN is a number, an id or `latest`. JOB may be left out where the run has only one. What it prints is never JSON.
     """
     asyncio.run(_print(options, run, job, attempt, follow=follow, timestamps=timestamps, tail=tail))
 

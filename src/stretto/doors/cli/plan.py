@@ -13,9 +13,8 @@ from stretto.core.graph import levels
 from stretto.core.spec import JobSpec, RunSpec, When
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
-from stretto.doors.cli.progress import SHORT_COMMIT
 from stretto.doors.cli.request import read_request, request_options
-from stretto.reports.human import count, duration
+from stretto.reports.human import SHORT_COMMIT, count, duration, first_line
 from stretto.reports.terminal import BOLD, DIM, YELLOW, Cell, Style, cut
 from stretto.waist import RunRequest
 
@@ -59,11 +58,11 @@ def plan_lines(spec: RunSpec, style: Style) -> list[str]:
                     Cell(str(number) if i == 0 else "", BOLD),
                     Cell(style.clean(job.name)),
                     Cell(style.clean(job.stage)),
-                    Cell(style.clean(image), DIM),
                     Cell(style.clean(_starts(spec, job))),
+                    Cell(style.clean(image), DIM),
                 ]
             )
-    lines += ["", *style.table(("Level", "Job", "Stage", "Image", "Starts"), rows, right=frozenset())]
+    lines += ["", *style.table(("Level", "Job", "Stage", "Starts", "Image"), rows, right=frozenset())]
     if reasons := conditions(spec):
         lines += ["", style.paint("What may not run", BOLD)]
         lines += [style.paint(f"  {style.clean(f'{job}: {reason}')}", YELLOW) for job, reason in reasons.items()]
@@ -138,8 +137,7 @@ def _facts(spec: RunSpec, style: Style) -> list[tuple[str, str]]:
     facts = []
     if (source := spec.source) is not None:
         place = f"branch {source.branch}" if source.branch else f"tag {source.tag}" if source.tag else ""
-        subject = next(iter(source.commit_message.strip().splitlines()), "")
-        subject = cut(style.clean(subject), style.columns // 2, style.ellipsis)
+        subject = cut(style.clean(first_line(source.commit_message)), style.columns // 2, style.ellipsis)
         parts = (source.commit[:SHORT_COMMIT], subject, place and f"({place})")
         facts += [("repository", source.repository), ("commit", " ".join(part for part in parts if part))]
     if spec.definition is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from stretto.core import events as ev
 from stretto.core.ports import RunRow
@@ -13,8 +13,6 @@ from stretto.core.states import FINAL, Status
 from stretto.doors.cli.text import output_line
 from stretto.reports import human
 from stretto.reports.terminal import DIM, PAINTS, Style, width
-
-SHORT_COMMIT: Final = 10
 
 
 class Progress(Protocol):
@@ -141,10 +139,9 @@ def tell(run: Run, event: ev.Event, style: Style) -> str | None:
 
 def headline(row: RunRow, style: Style) -> str:
     """Return the first line about a run: number, pipeline, commit."""
-    commit = f", commit {row.commit[:SHORT_COMMIT]}" if row.commit else ""
-    lines = (row.commit_message or "").splitlines()
-    subject = f" {style.clean(lines[0])}" if lines else ""
-    return f"run {row.number}: {style.clean(row.name)}{commit}{subject}"
+    commit = f", commit {row.commit[: human.SHORT_COMMIT]}" if row.commit else ""
+    subject = style.clean(human.first_line(row.commit_message))
+    return f"run {row.number}: {style.clean(row.name)}{commit} {subject}".rstrip()
 
 
 def _ended(job: JobRun, style: Style) -> str:
@@ -156,9 +153,8 @@ def _ended(job: JobRun, style: Style) -> str:
 
 
 def _why(reason: str | None, exit_code: int | None) -> str:
-    if reason is None:
-        return ""
-    return f" (exit code {exit_code})" if reason == "exit_code" else f" ({reason})"
+    words = human.why(reason, exit_code)
+    return f" ({words})" if words else ""
 
 
 def place_of(job: JobRun, style: Style) -> str:

@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from stretto.waist import RunRequest
 
+DRIVERS = click.Choice(["docker", "process"])
+
 _OPTIONS = [
     click.argument("repository", required=False),
     click.option("-b", "--branch", metavar="NAME", help="Branch or tag. Default: what is checked out."),
@@ -23,7 +25,7 @@ _OPTIONS = [
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the file; repeatable."
     ),
     click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Variable of every job; repeatable."),
-    click.option("--driver", type=click.Choice(["docker", "process"]), help="Where jobs run. Default: the setting."),
+    click.option("--driver", type=DRIVERS, help="Where jobs run. Default: the setting."),
     click.option("--working-tree", is_flag=True, help="Run the files as they are, uncommitted ones too."),
 ]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from stretto.doors.cli import failure
 from stretto.doors.cli.command import Command
 from stretto.doors.cli.main import COMMANDS, stretto
 
@@ -35,6 +36,21 @@ def test_docs_have_every_option_of_the_command(name: str) -> None:
     known = {opt for param in command.params for opt in param.opts}
     assert {word.split(" ")[0] for word in documented if word.startswith("-")} <= known
     assert command.example in section
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_docs_say_what_the_help_says(name: str) -> None:
+    """Each paragraph of a command's help stands in its section, however it is wrapped."""
+    section = " ".join(SECTIONS[f"stretto {name}"].split())
+    for paragraph in (_command(name).help or "").split("\n\n"):
+        assert " ".join(paragraph.split()) in section
+
+
+def test_docs_have_the_exit_codes() -> None:
+    """The table is the one at the boundary that turns errors into codes."""
+    codes = [line.split("|")[1].strip() for line in (failure.__doc__ or "").splitlines() if line.startswith("| ")]
+    section = SECTIONS["Exit codes"]
+    assert [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")] == codes
 
 
 def test_docs_have_every_shared_option() -> None:

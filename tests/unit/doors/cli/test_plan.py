@@ -20,12 +20,12 @@ def test_plan_tells_levels_and_why_jobs_may_not_run(stretto: Callable[..., Said]
     head = git(made.repository, "rev-parse", "HEAD")[:10]
     assert lines[0] == "small: 4 jobs in 3 stages, at most 2 at once"
     assert f"commit {head} Add \\x1b[31mred\\x1b[0m and \\u202eturned (branch main)" in lines
-    start = lines.index("Level Job Stage Image Starts")
+    start = lines.index("Level Job Stage Starts Image")
     assert lines[start + 1 :] == [
-        "1 compile build (process) at once",
-        "2 lint test (process) when stage build succeeded (may fail)",
-        "3 publish report (process) when lint succeeded",
-        "alarm report (process) when stages build, test are over and one failed (up to 3 attempts, time limit 5 m 00 s)",
+        "1 compile build at once (process)",
+        "2 lint test when stage build succeeded (may fail) (process)",
+        "3 publish report when lint succeeded (process)",
+        "alarm report when stages build, test are over and one failed (up to 3 attempts, time limit 5 m 00 s) (process)",
         "",
         "What may not run",
         "publish: runs only if lint succeeds",
@@ -56,7 +56,7 @@ def test_plan_stores_no_run(stretto: Callable[..., Said]) -> None:
 def test_plan_shows_the_image_where_jobs_run_in_containers(stretto: Callable[..., Said]) -> None:
     """With a container driver each job tells its image."""
     said = stretto("plan", "-f", "solo.yml", "--driver", "docker", "--set", "jobs.only.image=python:3.12")
-    assert said.text.splitlines()[-1].split() == ["1", "only", "test", "python:3.12", "at", "once"]
+    assert said.text.splitlines()[-1].split() == ["1", "only", "test", "at", "once", "python:3.12"]
 
 
 def test_plan_of_what_is_not_there_is_an_input_error(stretto: Callable[..., Said]) -> None:
