@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError, StrettoError
+from stretto.compilation import Compiler
+from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
 from stretto.core.ports import Claim, Driver, NewRun, Repositories, RunFilter, RunRow, Source, Store
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL
-from stretto.definitions import check_file, choose, compile_pipeline, load, locate
-from stretto.definitions.locate import DIRECTORY, ROOT_FILES
 from stretto.engine.attempt import Places
 from stretto.engine.conductor import CANCEL, Conductor, Parts
 from stretto.engine.leases import hold
@@ -27,8 +24,6 @@ from stretto.engine.slots import Slots
 from stretto.reports.build import build
 from stretto.reports.model import Report
 from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher
-
-__all__ = ["LogRequest", "RunRequest", "Service", "ServiceParts", "StoredArtifact", "Swept", "Watcher"]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +60,8 @@ class Service:
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
+        self._compiler = Compiler(parts.repositories, default_driver=parts.default_driver, check_driver=parts.driver)
+        self._slots: dict[int, Slots] = {}
         self._checkouts: dict[str, asyncio.Task[Path]] = {}
         self._conducting: set[str] = set()
 
@@ -72,11 +69,11 @@ class Service:
 
     async def compile(self, request: RunRequest) -> list[RunSpec]:
         """See `Waist.compile`."""
-        return (await self._compile(request))[1]
+        return (await self._compiler.compile(request))[1]
 
     async def submit(self, request: RunRequest, *, stored: Callable[[RunRow], None] | None = None) -> list[RunRow]:
         """See `Waist.submit`."""
-        source, specs = await self._compile(request)
+        source, specs = await self._compiler.compile(request)
         self._begin_checkout(source)
         storing = asyncio.create_task(self._store(request, specs, stored), name="store runs")
         try:
@@ -222,69 +219,16 @@ class Service:
         return self._parts.places.clock.now()
 
     def _conductor_parts(self, drivers: dict[str, Driver], jobs: int | None, owns: Callable[[], bool]) -> Parts:
+        count = jobs or self._parts.jobs  # the runs of one command share their slots
         return Parts(
             store=self._parts.store,
             drivers=drivers,
             trees=self,
             places=self._parts.places,
-            slots=Slots(jobs or self._parts.jobs),
+            slots=self._slots.setdefault(count, Slots(count)),
             attempts=self._parts.attempts,
             prepare_ahead=self._parts.prepare_ahead,
             owns=owns,
-        )
-
-    async def _compile(self, request: RunRequest) -> tuple[Source, list[RunSpec]]:
-        """Find the commit, read its definition(s), compile what was asked for. What is refused leaves nothing behind."""
-        if request.file is not None:
-            check_file(request.file)
-        source = await self._parts.repositories.resolve(
-            request.repository,
-            branch=request.branch,
-            commit=request.commit,
-            working_tree=request.working_tree,
-            cwd=request.directory,
-        )
-        try:
-            return source, await self._compile_source(source, request)
-        except StrettoError:
-            await self._parts.repositories.forget(source)
-            raise
-
-    async def _compile_source(self, source: Source, request: RunRequest) -> list[RunSpec]:
-        repositories = self._parts.repositories
-        try:
-            files = await self._locate(request, functools.partial(repositories.list_files, source))
-        except InputError as error:
-            raise await self._explain(error, request, source) from error
-        definitions = [
-            load(file, await repositories.read_file(source, file), overrides=request.overrides) for file in files
-        ]
-        driver = request.driver or self._parts.default_driver
-        self._parts.driver(driver)
-        return [
-            compile_pipeline(definition, driver=driver, variables=request.variables, source=source.spec)
-            for definition in choose(definitions, request.pipelines)
-        ]
-
-    async def _locate(self, request: RunRequest, listed: Callable[[str], Awaitable[list[str]]]) -> tuple[str, ...]:
-        """Return the definition files among what `listed` gives of a directory; InputError."""
-        listing = await listed(posixpath.dirname(request.file or ""))
-        if request.file is None and not set(ROOT_FILES) & set(listing):
-            listing += await listed(DIRECTORY)
-        return locate(listing, file=request.file)
-
-    async def _explain(self, error: InputError, request: RunRequest, source: Source) -> InputError:
-        """Return a better error than that there is no definition file, if one waits to be committed."""
-        if request.working_tree or request.branch is not None or request.commit is not None:
-            return error
-        try:
-            listed = functools.partial(self._parts.repositories.list_working_tree, source)
-            files = await self._locate(request, listed)
-        except InputError:
-            return error
-        return InputError(
-            f"the working tree has {', '.join(files)}, but not committed; a run takes what the commit has",
-            hint="commit it, or run the files as they are with --working-tree",
         )
 
     async def _store(

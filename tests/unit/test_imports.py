@@ -26,7 +26,8 @@ ALLOWED = {
     "settings": {"core"},
     "process": {"core"},
     "waist": {"core", "reports"},
-    "service": {"core", "definitions", "engine", "reports", "waist"},
+    "compilation": {"core", "definitions", "waist"},
+    "service": {"compilation", "core", "engine", "reports", "waist"},
     "client": {"core", "definitions", "engine", "reports", "waist"},
     **{door: {"core", "definitions", "reports", "waist"} for door in DOORS},
 }
