@@ -247,7 +247,9 @@ class Run:
         del self.running[job.index]
         self.timed.pop(job.index, None)
         retries_left = job.spec.retry.max_retries - (len(job.attempts) - 1)
+        out_of_sight = outcome.reason == Reason.ENGINE_UNAVAILABLE and attempt.started_at is not None
         may_retry = outcome.status is Status.FAILED and retries_left > 0 and not job.cancel_requested
+        may_retry = may_retry and not out_of_sight  # it may run still: a second one beside it would be one too many
         if may_retry and self.stopping is None:
             self._move_job(job, Status.PENDING)
             self.failed_once[job.index] = self.unstarted[job.index] = None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from stretto.core import events as ev
-from stretto.core.decide import backoff_s, decide
+from stretto.core.decide import advance, backoff_s, decide
 from stretto.core.run import Run
 from stretto.core.spec import RetryPolicy, When
+from stretto.core.states import Reason, Status
 from tests.unit.core.play import EPOCH, at, job, play, spec
 
 
@@ -126,6 +127,21 @@ def test_job_waiting_for_its_retry_is_not_tried_again_once_the_run_is_stopped() 
     )
     assert played.statuses() == {"flaky": "failed:exit_code", "bad": "failed:exit_code"}
     assert len(played.run.job("flaky").attempts) == 1
+
+
+@pytest.mark.parametrize(("started", "attempts"), [(True, 1), (False, 2)])
+def test_attempt_that_may_still_run_is_not_tried_again(started: bool, attempts: int) -> None:
+    """When the engine stays away, an attempt that it never started is tried again, one that it did is not."""
+    run = Run("r", spec(job("a1", retry=RetryPolicy(1, backoff_s=0))))
+    gone = ev.Outcome(Status.FAILED, reason=Reason.ENGINE_UNAVAILABLE)
+    for event in (ev.RunSubmitted(EPOCH), ev.RunStarted(EPOCH), ev.AttemptStarting(EPOCH, "a1", 1)):
+        run.apply(event)
+    if started:
+        run.apply(ev.AttemptStarted(EPOCH, "a1", 1, ev.Handle("fake", "r/a1/1")))
+    run.apply(ev.AttemptEnded(EPOCH, "a1", 1, gone))
+    advance(run, at(1), free_slots=1, draw=lambda: 0.0)
+    assert len(run.job("a1").attempts) == attempts
+    assert (run.job("a1").status is Status.FAILED) == started
 
 
 def test_job_that_exceeds_its_time_limit_fails_with_timeout() -> None:
