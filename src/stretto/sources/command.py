@@ -19,6 +19,8 @@ from typing import Final
 from stretto.core.errors import DiskFullError, SourceError, StrettoError
 from stretto.sources.disk import FULL_HINT
 
+KILLED_TIMEOUT_S: Final = 5.0
+"""How long the pipes of a killed git are read to their end."""
 LOCAL_TIMEOUT_S: Final = 120.0
 """For a call that stays on this host; a checkout of a very large tree takes seconds."""
 NETWORK_TIMEOUT_S: Final = 1800.0
@@ -95,7 +97,11 @@ async def run(
     finally:
         if process.returncode is None:
             _kill(process.pid)
-            await process.wait()
+            try:
+                async with asyncio.timeout(KILLED_TIMEOUT_S):
+                    await process.communicate()  # unlike wait, to the end of its pipes, which are closed then
+            except TimeoutError:
+                pass  # somebody else holds them open
     return Completed(process.returncode or 0, out, clean(error_output))
 
 
