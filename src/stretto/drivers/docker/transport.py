@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -42,6 +43,11 @@ def foreign_errors(where: str) -> Iterator[None]:
     except Foreign as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise DriverError(f"no room left on the disk: {error}", reason=Reason.DISK_FULL) from error
+        if isinstance(error, ssl.SSLError):
+            raise EngineUnavailableError(
+                f"the Docker engine at {where} can't be spoken to over TLS: {str(error)[:300]}",
+                hint="do the certificates in DOCKER_CERT_PATH belong to this engine?",
+            ) from error
         detail = str(error) or (
             "it did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
         )
