@@ -66,9 +66,14 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The engine's address. `text` is for messages; `tls` None means plain bytes."""
+    """The engine's address. `text` is for messages."""
 
     text: str
+
+    @property
+    def hint(self) -> str:
+        """What to look at when the engine does not answer."""
+        return "is the engine running, and may you use it?"
 
     async def dial(self) -> Channel:
         """Return a new connection; raises OSError and what descends from it, EngineUnavailableError for unusable certificates."""
@@ -93,6 +98,15 @@ class TcpEndpoint(Endpoint):
     host: str
     port: int
     certificates: Path | None = None
+
+    @property
+    def hint(self) -> str:
+        """With TLS 1.3 an engine that does not take our certificate hangs up later, and its reason may be lost on the way."""
+        if self.certificates is None:
+            return "is the engine running there?"
+        return (
+            f"is the engine running there, and are the certificates in {self.certificates} (DOCKER_CERT_PATH) for it?"
+        )
 
     async def dial(self) -> Channel:
         """Connect to the port, verifying the engine's certificate with TLS."""

@@ -36,7 +36,7 @@ Foreign: Final = (OSError, EOFError, h11.ProtocolError, asyncio.LimitOverrunErro
 
 
 @contextmanager
-def foreign_errors(where: str) -> Iterator[None]:
+def foreign_errors(where: str, hint: str | None = None) -> Iterator[None]:
     """Turn what the libraries beneath raise into errors of our tree; `where` names the engine."""
     try:
         yield
@@ -46,14 +46,14 @@ def foreign_errors(where: str) -> Iterator[None]:
         if isinstance(error, ssl.SSLError):
             raise EngineUnavailableError(
                 f"the Docker engine at {where} can't be spoken to over TLS: {str(error)[:300]}",
-                hint="do the certificates in DOCKER_CERT_PATH belong to this engine?",
+                hint=hint,
             ) from error
         detail = str(error) or (
             "it did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
         )
         raise EngineUnavailableError(
             f"the Docker engine at {where} does not answer: {detail[:300]}",
-            hint="is the engine running, and may you use it?",
+            hint=hint,
         ) from error
 
 
@@ -87,7 +87,10 @@ class Connection:
 
     async def read(self) -> None:
         """Take in more of the answer."""
-        self.http.receive_data(await self.channel.reader.read(READ_BYTES))
+        data = await self.channel.reader.read(READ_BYTES)
+        if not data and self.http.their_state is h11.SEND_RESPONSE:
+            raise ConnectionError("it closed the connection without an answer")
+        self.http.receive_data(data)
 
     def is_idle(self) -> bool:
         """Whether the connection stands and could take a request."""
@@ -255,7 +258,7 @@ class Transport:
             if connection.is_idle():
                 return connection
             connection.close()
-        with foreign_errors(self.where):
+        with foreign_errors(self.where, self._endpoint.hint):
             async with asyncio.timeout(self._connect_timeout_s):
                 channel = await self._endpoint.dial()
         self._tunnels = {tunnel for tunnel in (*self._tunnels, channel) if tunnel.has_tunnel}
@@ -263,7 +266,7 @@ class Transport:
 
     async def within(self, limit_s: float, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` gives within `limit_s` (infinite: no limit)."""
-        with foreign_errors(self.where):
+        with foreign_errors(self.where, self._endpoint.hint):
             async with asyncio.timeout(None if limit_s == float("inf") else limit_s):
                 return await work
 

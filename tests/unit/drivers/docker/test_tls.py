@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,19 +62,43 @@ def new_key(path: Path) -> tuple[str | Path, ...]:
     return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", path)
 
 
-@contextlib.asynccontextmanager
-async def tls_proxy(socket: str, certificates: Path) -> AsyncIterator[str]:
-    """Give the address of a TLS server that asks clients for a certificate and hands their bytes to the engine at `socket`."""
+def server_context(certificates: Path) -> ssl.SSLContext:
+    """Return what shows the engine's certificate and wants one of the same authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
     context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
     context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@contextlib.contextmanager
+def tls_door(certificates: Path) -> Iterator[str]:
+    """Give the address of a TLS server for one client, which says why it lets it not in; asyncio's servers just hang up."""
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(ssl.SSLError):
+            server_context(certificates).wrap_socket(connection, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            thread.join()
+
+
+@contextlib.asynccontextmanager
+async def tls_proxy(engine: str, certificates: Path) -> AsyncIterator[str]:
+    """Give the address of a TLS server that asks clients for a certificate and hands their bytes to the engine at `engine`."""
     exchanges: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         exchanges.add(task)
-        inner_reader, inner_writer = await asyncio.open_unix_connection(socket)
+        inner_reader, inner_writer = await asyncio.open_unix_connection(engine)
         both = {asyncio.create_task(pump(reader, inner_writer)), asyncio.create_task(pump(inner_reader, writer))}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)  # TLS closes both ways at once
@@ -90,7 +116,7 @@ async def tls_proxy(socket: str, certificates: Path) -> AsyncIterator[str]:
                 writer.write(data)
                 await writer.drain()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context(certificates))
     try:
         yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
@@ -189,26 +215,20 @@ async def test_attempt_is_uploaded_over_tls(
     ("fault", "words"),
     [
         ("another authority's engine", "certificate verify failed"),
-        ("another authority's client", "unknown ca"),
         ("no certificate", "No such file.*cert.pem"),
         ("no key of the certificate", "(?i)key values mismatch"),
         ("an encrypted key", "can't be used"),
-        ("another host", "127.0.0.1"),
+        ("another host", "not valid for 'localhost'"),
     ],
 )
 async def test_wrong_certificates_are_told(
     authority: Authority, server: Path, client: Path, tmp_path: Path, fault: str, words: str
 ) -> None:
     """Whatever is wrong with the certificates is said at once, with a hint to where they are; nothing hangs or asks."""
-    stranger = Authority(tmp_path / "stranger")
     host_name = "127.0.0.1"
     match fault:
         case "another authority's engine":
-            shutil.copy(stranger.certificate, client / "ca.pem")
-        case "another authority's client":
-            other = stranger.issue(tmp_path / "other", "clientAuth")
-            shutil.copy(client / "ca.pem", other / "ca.pem")
-            client = other
+            shutil.copy(Authority(tmp_path / "stranger").certificate, client / "ca.pem")
         case "no certificate":
             (client / "cert.pem").unlink()
         case "no key of the certificate":
@@ -225,6 +245,29 @@ async def test_wrong_certificates_are_told(
         await driver.close()
     assert caught.value.reason == Reason.ENGINE_UNAVAILABLE
     assert "DOCKER_CERT_PATH" in (caught.value.hint or "")
+
+
+async def test_client_that_the_engine_refuses_is_told(server: Path, client: Path, tmp_path: Path) -> None:
+    """An engine that does not know who signed our certificate says so, or hangs up; the hint tells where to look."""
+    other = Authority(tmp_path / "stranger").issue(tmp_path / "other", "clientAuth")
+    shutil.copy(client / "ca.pem", other / "ca.pem")
+    async with asyncio.timeout(10):
+        with tls_door(server) as host:
+            message = await refusal(host, other, tmp_path)
+            # A server that closes with our request unread resets the connection, which may overtake its reason.
+            assert "unknown ca" in message or "reset by peer" in message
+        async with tls_proxy("/nonexistent", server) as host:
+            assert "closed the connection without an answer" in await refusal(host, other, tmp_path)
+
+
+async def refusal(host: str, certificates: Path, directory: Path) -> str:
+    """Return what the driver says about an engine that can't be used."""
+    driver = driver_of(host, certificates)
+    with pytest.raises(EngineUnavailableError) as caught:
+        await driver.start(launch(directory, "true", image=IMAGE))
+    await driver.close()
+    assert str(certificates) in (caught.value.hint or "")
+    return caught.value.message
 
 
 async def test_tls_client_says_what_a_plain_server_is(client: Path, tmp_path: Path) -> None:
