@@ -106,8 +106,10 @@ async def tls_proxy(engine: str, certificates: Path) -> AsyncIterator[str]:
             for one in both:
                 one.cancel()
             await asyncio.wait(both)
-            inner_writer.close()
-            writer.close()
+            for one_writer in (inner_writer, writer):
+                one_writer.close()
+                with contextlib.suppress(OSError):
+                    await one_writer.wait_closed()
             exchanges.discard(task)
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -273,13 +275,21 @@ async def refusal(host: str, certificates: Path, directory: Path) -> str:
 async def test_tls_client_says_what_a_plain_server_is(client: Path, tmp_path: Path) -> None:
     """A server that speaks no TLS, or says nothing at all, is told as that within the time a connection may take."""
 
+    over: asyncio.Queue[None] = asyncio.Queue()
+
     async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
+        await end(writer)
 
     async def hush(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
+        await end(writer)
+
+    async def end(writer: asyncio.StreamWriter) -> None:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        over.put_nowait(None)
 
     for serve, words in ((speak, "over TLS"), (hush, "did not answer in time")):
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -288,4 +298,5 @@ async def test_tls_client_says_what_a_plain_server_is(client: Path, tmp_path: Pa
             with pytest.raises(EngineUnavailableError, match=words):
                 await driver.start(launch(tmp_path, "true", image=IMAGE))
             await driver.close()
+            await over.get()
         server.close()
