@@ -141,7 +141,8 @@ WRITES: Sequence[str] = (
     "echo built >out/inner/file",
     "echo more >>deep/kept",
     "echo junk >junk/inner/file",
-    "chmod 500 junk/inner junk out/inner",
+    "chmod 500 out/inner",
+    "chmod 000 junk/inner/file junk/inner junk",
 )
 
 
