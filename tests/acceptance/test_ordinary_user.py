@@ -141,8 +141,9 @@ WRITES: Sequence[str] = (
     "echo built >out/inner/file",
     "echo more >>deep/kept",
     "echo junk >junk/inner/file",
+    "echo secret >out/closed",
+    "chmod 000 junk/inner/file junk/inner junk out/closed",
     "chmod 500 out/inner",
-    "chmod 000 junk/inner/file junk/inner junk",
 )
 
 
@@ -151,7 +152,11 @@ def test_run_of_an_ordinary_user_succeeds_and_leaves_nothing(person: Person, dri
     build = {"stage": "build", "script": list(WRITES), "artifacts": {"paths": ["out", "deep/kept"]}}
     read = {
         "stage": "test",
-        "script": ["cat out/inner/file deep/kept", 'grep " $PWD" /proc/mounts || true', "echo x >>out/inner/file"],
+        "script": [
+            "cat out/inner/file out/closed deep/kept",
+            'grep " $PWD" /proc/mounts || true',
+            "echo x >>out/inner/file",
+        ],
         "artifacts": {"paths": ["out"]},
     }
     person.own({"name": "app", "default": {"image": image_of}, "jobs": {"build": build, "read": read}})
@@ -159,12 +164,12 @@ def test_run_of_an_ordinary_user_succeeds_and_leaves_nothing(person: Person, dri
         done = person.run("run", "--json", "-q", "--driver", driver)
         assert done.code == 0, done.err + done.out
         jobs = jobs_of(done.report)
-        assert artifacts(jobs["build"]) == ["deep/kept", "out/inner/file"]
+        assert artifacts(jobs["build"]) == ["deep/kept", "out/closed", "out/inner/file"]
         assert artifacts(jobs["read"]) == ["out/inner/file"]
         log = person.run("logs", "latest", "read")
-        assert log.out.startswith("built\nas it was\nmore\n"), log
+        assert log.out.startswith("built\nsecret\nas it was\nmore\n"), log
         if driver == "process":
-            assert log.out == "built\nas it was\nmore\n", "the tree is mounted"
+            assert log.out == "built\nsecret\nas it was\nmore\n", "the tree is mounted"
         person.assert_tidy()
     gone = person.run("gc", "--keep-days", "0")
     assert gone.code == 0, gone.err
