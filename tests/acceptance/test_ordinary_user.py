@@ -42,12 +42,13 @@ def find_python() -> Path | None:
 
 
 PYTHON = find_python()
-# Without the marker where no interpreter will do: that is no want of root, so STRETTO_REQUIRE has nothing to say to it.
+# Where no interpreter will do, no service is wanting: without the markers STRETTO_REQUIRE has nothing to say to the skip.
 pytestmark = (
-    [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")]
+    pytest.mark.root
     if PYTHON
-    else [pytest.mark.skip(reason="another user can't read this interpreter and these packages, nor the system's own")]
+    else pytest.mark.skip(reason="another user can't read this interpreter and these packages, nor the system's own")
 )
+IN_DOCKER = [pytest.mark.docker] if PYTHON else []
 
 
 class Person:
@@ -116,7 +117,7 @@ def person() -> Iterator[Person]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.fixture(params=["process", pytest.param("docker", marks=IN_DOCKER)])
 def driver(request: pytest.FixtureRequest) -> str:
     """Each driver that runs a script; in Docker the script is root."""
     return str(request.param)

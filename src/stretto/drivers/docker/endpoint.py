@@ -16,6 +16,7 @@ from stretto.core.errors import EngineUnavailableError, SettingsError
 DEFAULT_SOCKET = "/var/run/docker.sock"
 END_TIMEOUT_S = 2.0
 """How long an ssh may take to end."""
+HINT = "is the engine running, and may you use it?"
 CERTIFICATES = ("ca.pem", "cert.pem", "key.pem")
 """What the folder of certificates holds: who may be the engine, who we are, and the key to that."""
 BUFFER_BYTES = 256 * 1024
@@ -73,7 +74,7 @@ class Endpoint:
     @property
     def hint(self) -> str:
         """What to look at when the engine does not answer."""
-        return "is the engine running, and may you use it?"
+        return HINT
 
     async def dial(self) -> Channel:
         """Return a new connection; raises OSError and what descends from it, EngineUnavailableError for unusable certificates."""

@@ -20,7 +20,7 @@ import h11
 
 from stretto.core.errors import DriverError, EngineUnavailableError
 from stretto.core.states import Reason
-from stretto.drivers.docker.endpoint import Channel, Endpoint
+from stretto.drivers.docker.endpoint import HINT, Channel, Endpoint
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ Foreign: Final = (OSError, EOFError, h11.ProtocolError, asyncio.LimitOverrunErro
 
 
 @contextmanager
-def foreign_errors(where: str, hint: str | None = None) -> Iterator[None]:
+def foreign_errors(where: str, hint: str = HINT) -> Iterator[None]:
     """Turn what the libraries beneath raise into errors of our tree; `where` names the engine."""
     try:
         yield
