@@ -375,8 +375,7 @@ async def test_stop_reaches_every_process_and_lets_after_run(
     outcome = await driver.wait(handle)
     assert (outcome.status, outcome.reason) == (Status.FAILED, Reason.KILLED)
     log = await read_log(driver, handle)
-    assert b"inner got it\n" in log
-    assert log.endswith(b"after\n")
+    assert {b"inner got it", b"after"} <= set(log.splitlines())  # who of the two is quicker is open
 
 
 ORDINARY = """
