@@ -70,6 +70,7 @@ def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     pending = [""]
     while pending:
         prefix = pending.pop()
+        _open_to_us(root / prefix, os.R_OK | os.X_OK)
         with os.scandir(root / prefix) as entries:
             for entry in entries:
                 path = prefix + entry.name
@@ -81,10 +82,18 @@ def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     yield path, entry
 
 
+def _open_to_us(path: Path, rights: int) -> None:
+    """Undo a mode by which a job closed a file or directory to its own user; root never needs it. It is to be deleted anyway."""
+    if not os.access(path, rights):
+        path.chmod(stat.S_IMODE(path.lstat().st_mode) | rights << 6)  # no more than that: the mode says what a file is
+
+
 def _artifact(path: str, entry: os.DirEntry[str], layers: Sequence[Path]) -> ArtifactFile | None:
     """Return the artifact at `path`; None, with a warning where it may surprise, for what can't be one."""
     status = entry.stat(follow_symlinks=False)
     if stat.S_ISREG(status.st_mode):
+        if not status.st_mode & stat.S_IRUSR:
+            _open_to_us(Path(entry.path), os.R_OK)
         return ArtifactFile(path, Path(entry.path), status.st_size, executable=bool(status.st_mode & 0o100))
     if stat.S_ISLNK(status.st_mode):
         target = str(Path(entry.path).readlink())

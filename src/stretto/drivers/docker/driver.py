@@ -121,7 +121,9 @@ class DockerDriver:
         if not place.control.is_dir():
             await tree.download(self._client, place.name, directory / "tree", patterns)
         try:
-            return await collect(directory, list(patterns), limit_bytes)
+            files = await collect(directory, list(patterns), limit_bytes)
+            if await asyncio.to_thread(_may_read, files):
+                return files
         except DriverError as error:
             if not isinstance(error.__cause__, PermissionError):
                 raise
@@ -211,3 +213,8 @@ class DockerDriver:
             command=command,
             labels=labels_for(place, self._installation),
         )
+
+
+def _may_read(files: Sequence[ArtifactFile]) -> bool:
+    """Whether this process may read them all: what the container's root wrote may be closed to others. Blocks."""
+    return all(file.link is not None or os.access(file.source, os.R_OK) for file in files)

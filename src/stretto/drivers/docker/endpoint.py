@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from stretto.core.errors import SettingsError
+from stretto.core.errors import EngineUnavailableError, SettingsError
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 END_TIMEOUT_S = 2.0
 """How long an ssh may take to end."""
+HINT = "is the engine running, and may you use it?"
+CERTIFICATES = ("ca.pem", "cert.pem", "key.pem")
+"""What the folder of certificates holds: who may be the engine, who we are, and the key to that."""
 BUFFER_BYTES = 256 * 1024
 """What a stream reads ahead at most (asyncio pauses the sender at twice that)."""
 
@@ -64,12 +67,17 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The engine's address. `text` is for messages; `tls` None means plain bytes."""
+    """The engine's address. `text` is for messages."""
 
     text: str
 
+    @property
+    def hint(self) -> str:
+        """What to look at when the engine does not answer."""
+        return HINT
+
     async def dial(self) -> Channel:
-        """Return a new connection; raises OSError and what it descends to."""
+        """Return a new connection; raises OSError and what descends from it, EngineUnavailableError for unusable certificates."""
         raise NotImplementedError
 
 
@@ -92,16 +100,19 @@ class TcpEndpoint(Endpoint):
     port: int
     certificates: Path | None = None
 
+    @property
+    def hint(self) -> str:
+        """With TLS 1.3 an engine that does not take our certificate hangs up later, and its reason may be lost on the way."""
+        if self.certificates is None:
+            return "is the engine running there?"
+        return (
+            f"is the engine running there, and are the certificates in {self.certificates} (DOCKER_CERT_PATH) for it?"
+        )
+
     async def dial(self) -> Channel:
         """Connect to the port, verifying the engine's certificate with TLS."""
-        context = None if self.certificates is None else await asyncio.to_thread(self._context, self.certificates)
+        context = None if self.certificates is None else await asyncio.to_thread(_context, self.certificates)
         return Channel(*await asyncio.open_connection(self.host, self.port, ssl=context, limit=BUFFER_BYTES))
-
-    @staticmethod
-    def _context(certificates: Path) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
-        context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
-        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +158,23 @@ def resolve(host: str | None, environ: Mapping[str, str]) -> Endpoint:
     raise SettingsError(
         f"the Docker host {text!r} is not understood", hint="unix:///path, tcp://host:port or ssh://[user@]host[:port]"
     )
+
+
+def _context(folder: Path) -> ssl.SSLContext:
+    """Return what verifies the engine and shows it our certificate. Blocks."""
+    ca, certificate, key = (folder / name for name in CERTIFICATES)
+    try:
+        for path in (ca, certificate, key):
+            path.open("rb").close()  # OpenSSL's own complaint names no file
+        context = ssl.create_default_context(cafile=str(ca))
+        # An empty password: without one, OpenSSL would ask the terminal for that of an encrypted key, and wait for ever.
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise EngineUnavailableError(
+            f"the certificates for the Docker engine in {folder} can't be used: {error}",
+            hint=f"DOCKER_CERT_PATH names a folder with {', '.join(CERTIFICATES)}, the key without a password",
+        ) from error
+    return context
 
 
 def _default_host(environ: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -19,7 +20,7 @@ import h11
 
 from stretto.core.errors import DriverError, EngineUnavailableError
 from stretto.core.states import Reason
-from stretto.drivers.docker.endpoint import Channel, Endpoint
+from stretto.drivers.docker.endpoint import HINT, Channel, Endpoint
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -35,19 +36,24 @@ Foreign: Final = (OSError, EOFError, h11.ProtocolError, asyncio.LimitOverrunErro
 
 
 @contextmanager
-def foreign_errors(where: str) -> Iterator[None]:
+def foreign_errors(where: str, hint: str = HINT) -> Iterator[None]:
     """Turn what the libraries beneath raise into errors of our tree; `where` names the engine."""
     try:
         yield
     except Foreign as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise DriverError(f"no room left on the disk: {error}", reason=Reason.DISK_FULL) from error
+        if isinstance(error, ssl.SSLError):
+            raise EngineUnavailableError(
+                f"the Docker engine at {where} can't be spoken to over TLS: {str(error)[:300]}",
+                hint=hint,
+            ) from error
         detail = str(error) or (
             "it did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
         )
         raise EngineUnavailableError(
             f"the Docker engine at {where} does not answer: {detail[:300]}",
-            hint="is the engine running, and may you use it?",
+            hint=hint,
         ) from error
 
 
@@ -81,7 +87,10 @@ class Connection:
 
     async def read(self) -> None:
         """Take in more of the answer."""
-        self.http.receive_data(await self.channel.reader.read(READ_BYTES))
+        data = await self.channel.reader.read(READ_BYTES)
+        if not data and self.http.their_state is h11.SEND_RESPONSE:
+            raise ConnectionError("it closed the connection without an answer")
+        self.http.receive_data(data)
 
     def is_idle(self) -> bool:
         """Whether the connection stands and could take a request."""
@@ -249,7 +258,7 @@ class Transport:
             if connection.is_idle():
                 return connection
             connection.close()
-        with foreign_errors(self.where):
+        with foreign_errors(self.where, self._endpoint.hint):
             async with asyncio.timeout(self._connect_timeout_s):
                 channel = await self._endpoint.dial()
         self._tunnels = {tunnel for tunnel in (*self._tunnels, channel) if tunnel.has_tunnel}
@@ -257,7 +266,7 @@ class Transport:
 
     async def within(self, limit_s: float, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` gives within `limit_s` (infinite: no limit)."""
-        with foreign_errors(self.where):
+        with foreign_errors(self.where, self._endpoint.hint):
             async with asyncio.timeout(None if limit_s == float("inf") else limit_s):
                 return await work
 

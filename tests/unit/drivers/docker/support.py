@@ -16,7 +16,7 @@ from typing import Any
 from stretto.core.events import Handle, Outcome
 from stretto.core.ports import Driver, Launch, Tree
 from stretto.core.spec import AttemptKey, ContainerSpec, JobSpec, Script
-from tests.support.images import engine_answers
+from tests.support.images import engine_answers, import_image
 
 NUMBERS = itertools.count(1)
 
@@ -156,6 +156,19 @@ class Engine:
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             if (mount := line.split(" ")[1]).startswith(str(self._directory)):
                 subprocess.run(["umount", "-l", mount], check=False)
+
+
+@contextlib.contextmanager
+def started(directory: Path, image: str, *, hidden: Path | None = None) -> Iterator[Engine]:
+    """Give a running engine with the image. It lives in a mount namespace of its own where `hidden` of this host is empty."""
+    hide = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh")
+    engine = Engine(directory, () if hidden is None else hide)
+    try:
+        engine.start()
+        import_image(image, path=str(engine.socket))
+        yield engine
+    finally:
+        engine.stop()
 
 
 def _pids_of(text: str) -> Iterator[int]:

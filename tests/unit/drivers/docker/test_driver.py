@@ -375,8 +375,7 @@ async def test_stop_reaches_every_process_and_lets_after_run(
     outcome = await driver.wait(handle)
     assert (outcome.status, outcome.reason) == (Status.FAILED, Reason.KILLED)
     log = await read_log(driver, handle)
-    assert b"inner got it\n" in log
-    assert log.endswith(b"after\n")
+    assert {b"inner got it", b"after"} <= set(log.splitlines())  # who of the two is quicker is open
 
 
 ORDINARY = """
@@ -391,9 +390,9 @@ home = Path(directory)
 (home / "base").mkdir(); (home / "base/file").write_text("x")
 async def main():
     driver = DockerDriver(DockerSettings(pull="never"), installation=installation)
-    for user in (None, "job"):
-        key = AttemptKey("ordinary" + installation[-8:].replace("_", ""), f"as-{user}", 1)
-        script = Script(("umask 077", "mkdir -p a/b", "echo made >a/b/c", "echo y >file"))
+    for user, path in ((None, "a/b/c"), ("job", "a/b/c"), (None, "closed")):
+        key = AttemptKey("ordinary" + installation[-8:].replace("_", ""), f"{user}-{path[0]}", 1)
+        script = Script(("umask 077", f"mkdir -p $(dirname {path})", f"echo made >{path}", "echo y >file"))
         spec = JobSpec(key.job, "test", "docker", script=script, container=ContainerSpec(image, user=user))
         handle = await driver.start(Launch(key, spec, home / key.name, Tree((home / "base",))))
         print((await driver.wait(handle)).status)
@@ -417,5 +416,5 @@ async def test_ordinary_user_collects_and_removes_what_root_wrote(images: dict[s
             sys.executable, "-c", ORDINARY, *arguments, stdout=asyncio.subprocess.PIPE
         )
         output, _ = await child.communicate()
-    files = "[('a/b/c', 'made\\n'), ('file', 'y\\n')]"
-    assert output.decode().splitlines() == ["success", files, "success", files, "['base'] []"]
+    deep, flat = (f"[('{path}', 'made\\n'), ('file', 'y\\n')]" for path in ("a/b/c", "closed"))
+    assert output.decode().splitlines() == ["success", deep, "success", deep, "success", flat, "['base'] []"]

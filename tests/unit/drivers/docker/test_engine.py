@@ -15,8 +15,7 @@ from stretto.core.errors import EngineUnavailableError
 from stretto.core.ports import Tree
 from stretto.core.states import Reason, Status
 from stretto.drivers.docker import DockerDriver, DockerSettings
-from tests.support.images import import_image
-from tests.unit.drivers.docker.support import Engine, launch, read_log, run
+from tests.unit.drivers.docker.support import Engine, launch, read_log, run, started
 
 pytestmark = [
     pytest.mark.docker,
@@ -27,21 +26,11 @@ pytestmark = [
 IMAGE = "stretto-engine:1"
 
 
-def started(directory: Path, prefix: tuple[str, ...] = ()) -> Iterator[Engine]:
-    """Yield a running engine with the image."""
-    engine = Engine(directory, prefix)
-    try:
-        engine.start()
-        import_image(IMAGE, path=str(engine.socket))
-        yield engine
-    finally:
-        engine.stop()
-
-
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine that sees this host's files and may be killed; who kills it starts it again."""
-    yield from started(tmp_path_factory.mktemp("here"))
+    with started(tmp_path_factory.mktemp("here"), IMAGE) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +42,8 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[Engine]:
     """An engine to which this host's files are not there: it lives in a mount namespace of its own."""
-    hide = f'mount -t tmpfs none {hidden} && exec "$@"'
-    yield from started(tmp_path_factory.mktemp("there"), ("unshare", "-m", "sh", "-c", hide, "sh"))
+    with started(tmp_path_factory.mktemp("there"), IMAGE, hidden=hidden) as engine:
+        yield engine
 
 
 def driver_of(engine: Engine, **settings: Any) -> DockerDriver:
