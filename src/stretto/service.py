@@ -79,8 +79,10 @@ class Service:
         try:
             return await asyncio.shield(storing)
         except asyncio.CancelledError:
-            await storing  # short, and what is half stored helps nobody
-            await self._drop_checkout(source)
+            try:
+                await asyncio.shield(storing)  # short, and what is half stored helps nobody
+            finally:
+                await self._drop_checkout(source)
             raise
 
     async def has_changes(self, request: RunRequest) -> bool:

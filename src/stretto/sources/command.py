@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,11 +77,32 @@ async def run(
 
     `environment` is laid over the cleaned environment of this process. A cancelled call leaves no process behind.
     """
+    starting = asyncio.create_task(_start(arguments, cwd, _environment(environment)), name="start git")
     try:
-        process = await asyncio.create_subprocess_exec(
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _end(await starting)  # cancelled in its middle, a start leaves the helpers of git behind
+        raise
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, error_output = await process.communicate(stdin)
+    except TimeoutError as error:
+        await _end(process)
+        raise SourceError(f"a git command in {cwd or arguments[1]} did not end within {timeout_s:.0f} s") from error
+    except BaseException:
+        await _end(process)
+        raise
+    return Completed(process.returncode or 0, out, clean(error_output))
+
+
+async def _start(
+    arguments: Sequence[str | Path], cwd: Path | None, environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
             "git", *_OPTIONS, *map(str, arguments),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            cwd=cwd, env=_environment(environment), start_new_session=True,
+            cwd=cwd, env=environment, start_new_session=True,
         )  # fmt: skip
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
@@ -89,20 +110,17 @@ async def run(
         raise SourceError("the program git is not installed", hint="install git 2.36 or newer") from error
     except OSError as error:
         raise SourceError(f"git can't be run in {cwd}: {error.strerror}") from error
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill a git that was not waited for, with its helpers, and close its pipes; it may have ended meanwhile."""
+    if process.returncode is None:
+        _kill(process.pid)
     try:
-        async with asyncio.timeout(timeout_s):
-            out, error_output = await process.communicate(stdin)
-    except TimeoutError as error:
-        raise SourceError(f"a git command in {cwd or arguments[1]} did not end within {timeout_s:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            _kill(process.pid)
-            try:
-                async with asyncio.timeout(KILLED_TIMEOUT_S):
-                    await process.communicate()  # unlike wait, to the end of its pipes, which are closed then
-            except TimeoutError:
-                pass  # somebody else holds them open
-    return Completed(process.returncode or 0, out, clean(error_output))
+        async with asyncio.timeout(KILLED_TIMEOUT_S):
+            await process.communicate()  # unlike wait, to the end of its pipes, which are closed then
+    except TimeoutError:
+        pass  # somebody else holds them open
 
 
 async def git(
