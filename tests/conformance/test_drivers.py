@@ -26,14 +26,6 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     await harness.close()
 
 
-@pytest.fixture
-async def driver(harness: Harness) -> AsyncIterator[Driver]:
-    """A driver over the back-end."""
-    driver = harness.driver()
-    yield driver
-    await driver.close()
-
-
 async def end_of(driver: Driver, handle: Handle) -> Outcome:
     """Return the outcome, which must come in time."""
     async with asyncio.timeout(PATIENCE_S):

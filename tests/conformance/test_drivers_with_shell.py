@@ -36,14 +36,6 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 @pytest.fixture
-async def driver(harness: ShellHarness) -> AsyncIterator[Driver]:
-    """A driver over the back-end."""
-    driver = harness.driver()
-    yield driver
-    await driver.close()
-
-
-@pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     """Two layers, of which the first hides a file of the second."""
     upper, base = tmp_path / "upper", tmp_path / "base"

@@ -7,7 +7,7 @@ with it. Each operation on a port is two steps of the incarnation's life, before
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -209,6 +209,3 @@ class NoTrees:
     async def checkout(self, run: Run) -> Path | None:
         """There is none."""
         return None
-
-
-NOTHING: Mapping[str, Any] = {}
