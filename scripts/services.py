@@ -51,8 +51,8 @@ class Service(Protocol):
     packages: tuple[str, ...]
     """The Debian packages it comes from."""
 
-    def find(self) -> dict[str, str] | None:
-        """Return the variables that lead to it where it answers, None where it does not."""
+    def find(self, *, own: bool = False) -> dict[str, str] | None:
+        """Return the variables that lead to it where it answers, None where it does not; with `own`, only ours counts."""
 
     def start(self) -> dict[str, str]:
         """Start our own and return the variables that lead to it, when it answers; ServiceError."""
@@ -76,8 +76,8 @@ class Docker:
         self.run = socket_root(self.home / "run")
         self.address = f"unix://{self.run}/docker.sock"
 
-    def find(self) -> dict[str, str] | None:
-        address = self.address if engine.answers(self.address) else engine.find()
+    def find(self, *, own: bool = False) -> dict[str, str] | None:
+        address = self.address if engine.answers(self.address) else None if own else engine.find()
         return {"DOCKER_HOST": address} if address else None
 
     def start(self) -> dict[str, str]:
@@ -209,7 +209,7 @@ class Program:
         self.name = name
         self.packages: tuple[str, ...] = (package,)
 
-    def find(self) -> dict[str, str] | None:
+    def find(self, *, own: bool = False) -> dict[str, str] | None:
         return {} if shutil.which(self.name, path=ADMIN_PATH) else None
 
     def start(self) -> dict[str, str]:
@@ -287,11 +287,14 @@ SERVICES: Final[dict[str, Service]] = {
 }
 
 
-def up(names: list[str]) -> None:
-    """Make the named services answer and write `.services/env`, which leads to all that answer, named or not."""
+def up(names: list[str], *, own: bool = False) -> None:
+    """Make the named services answer and write `.services/env`, which leads to all that answer, named or not.
+
+    With `own`, what answers and was not started here is not used: it may end with whoever started it.
+    """
     variables: dict[str, str] = {}
     for name, service in SERVICES.items():
-        found = service.find()
+        found = service.find(own=own)
         if found is None and name in names:
             say(f"{name}: starting")
             found = service.start()
@@ -329,6 +332,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/services", description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("up", "down", "status"))
     parser.add_argument("services", nargs="*", help=f"of {', '.join(SERVICES)}; all when none is named")
+    parser.add_argument("--own", action="store_true", help="use nothing that was not started by this script")
     arguments = parser.parse_args()
     names = arguments.services or list(SERVICES)
     if unknown := set(names) - set(SERVICES):
@@ -339,7 +343,10 @@ def main() -> int:
     try:
         with (STATE / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time; let go when the process ends
-            (up if arguments.command == "up" else down)(names)
+            if arguments.command == "up":
+                up(names, own=arguments.own)
+            else:
+                down(names)
     except (ServiceError, OSError, subprocess.SubprocessError) as error:
         say(str(error))
         return 1

@@ -11,14 +11,14 @@ import pytest
 from stretto.core.events import Handle, Outcome
 from stretto.core.ports import Driver, Launch
 from stretto.core.states import Reason, Status
-from tests.conformance.drivers import HARNESSES
+from tests.conformance.drivers import HARNESSES, harnesses_with
 from tests.conformance.drivers.harness import Harness, Work
 
 PATIENCE_S = 30.0
 """How long a test waits for what must come, on a loaded machine."""
 
 
-@pytest.fixture(params=list(HARNESSES))
+@pytest.fixture(params=harnesses_with())
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
     """A back-end with nothing on it."""
     harness = HARNESSES[request.param](tmp_path)

@@ -14,17 +14,12 @@ from stretto.core.events import Outcome
 from stretto.core.ports import Driver, Launch, Tree
 from stretto.core.spec import Script
 from stretto.core.states import Reason, Status
-from tests.conformance.drivers import HARNESSES
+from tests.conformance.drivers import HARNESSES, harnesses_with
 from tests.conformance.drivers.harness import SHELL, TREE, ShellHarness
 from tests.conformance.test_drivers import PATIENCE_S, end_of, first_log, log_of
 
 ROOMY = 1_000_000
 """More bytes than any test's artifacts have."""
-
-
-def harnesses_with(*capabilities: str) -> list[str]:
-    """Return the names of the harnesses that have all of these."""
-    return [name for name, harness in HARNESSES.items() if set(capabilities) <= harness.capabilities]
 
 
 @pytest.fixture(params=harnesses_with(SHELL, TREE))
