@@ -15,6 +15,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -171,8 +172,9 @@ class Docker:
 
 
 def socket_root(wanted: Path) -> Path:
-    """Return `wanted`, or a short folder of the same meaning where addresses of sockets in it would be too long."""
-    if len(str(wanted)) <= MAX_SOCKET_ROOT:
+    """Return `wanted`, or a short open folder instead where addresses in it would be too long or other users can't reach it."""
+    reachable = all(parent.stat().st_mode & stat.S_IXOTH for parent in wanted.parents if parent.exists())
+    if len(str(wanted)) <= MAX_SOCKET_ROOT and reachable:
         return wanted
     return Path("/run", f"stretto-services-{hashlib.sha256(str(wanted).encode()).hexdigest()[:10]}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def test_read_pid_distrusts_a_pid_of_another_program(tmp_path: Path) -> None:
     finally:
         process.communicate(b"\n", timeout=10)
     assert services.read_pid(file, "our-mark") is None
+
+
+def test_socket_root_is_open_to_other_users() -> None:
+    """A folder below one that is closed to others is replaced too: a job's user must reach the engine."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as closed:  # made with mode 700
+        wanted = Path(closed, "run")
+        assert services.socket_root(wanted) != wanted
+        Path(closed).chmod(0o711)
+        assert services.socket_root(wanted) == wanted
 
 
 def test_engine_is_not_found_where_docker_host_is_dead(tmp_path: Path) -> None:

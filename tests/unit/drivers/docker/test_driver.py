@@ -18,7 +18,7 @@ from stretto.core.ports import Tree
 from stretto.core.states import Reason, Status
 from stretto.drivers.docker import DockerDriver, DockerSettings
 from stretto.drivers.docker.container import Place
-from tests.support.images import BUSYBOX, engine_answers, engine_call, import_image, remove_image
+from tests.support.images import BUSYBOX, engine_answers, engine_call, engine_socket, import_image, remove_image
 from tests.unit.drivers.docker.support import launch, read_log, run
 
 pytestmark = [
@@ -410,7 +410,7 @@ async def test_ordinary_user_collects_and_removes_what_root_wrote(images: dict[s
     """Without being root: files that the container's root made are collected and deleted all the same."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         os.chown(directory, 65534, 65534)
-        group = Path("/var/run/docker.sock").stat().st_gid
+        group = Path(engine_socket()).stat().st_gid
         arguments = [images["busybox"], directory, f"unit-{Path(directory).name}", str(group)]
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", ORDINARY, *arguments, stdout=asyncio.subprocess.PIPE
