@@ -55,6 +55,10 @@ class Compiler:
         definitions = [
             load(file, await repositories.read_file(source, file), overrides=request.overrides) for file in files
         ]
+        return self._specs(definitions, request, source)
+
+    def _specs(self, definitions: list[Definition], request: RunRequest, source: Source) -> list[RunSpec]:
+        """Return the specs of the pipelines that are asked for."""
         driver = request.driver or self._default_driver
         self._check_driver(driver)
         return [

@@ -213,7 +213,6 @@ def _check(settings: Settings) -> None:
         (settings.docker.pull in ("missing", "always", "never"), "docker.pull", "must be missing, always or never"),
         (settings.jobs >= 0, "jobs", "must not be negative"),
         (0 <= settings.api.port < 65536, "api.port", "must be from 0 to 65535"),
-        (bool(settings.api.tls_cert) == bool(settings.api.tls_key), "api.tls_key", "goes together with api.tls_cert"),
         (settings.api.max_body_mb > 0, "api.max_body_mb", "must be above 0"),
         (settings.api.max_upload_mb > 0, "api.max_upload_mb", "must be above 0"),
         (settings.api.rate_per_minute >= 0, "api.rate_per_minute", "must not be negative"),

@@ -69,8 +69,9 @@ def request_to_json(request: RunRequest) -> dict[str, Any]:
 
 def request_from_json(data: Mapping[str, Any], *, by: str = "", idempotency_key: str | None = None) -> RunRequest:
     """Return the request that `request_to_json` made the data of."""
+    texts: dict[str, Any] = {name: data.get(name) for name in _TEXTS}
     return RunRequest(
-        **{name: data.get(name) for name in _TEXTS},
+        **texts,
         pipelines=tuple(data.get("pipelines", ())),
         overrides=tuple(data.get("overrides", ())),
         variables=data.get("variables", {}),
