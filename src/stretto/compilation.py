@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from stretto.core.errors import InputError, StrettoError
 from stretto.core.ports import Repositories, Source
 from stretto.core.spec import RunSpec
-from stretto.definitions import check_file, choose, compile_pipeline, load, locate
+from stretto.definitions import Definition, check_file, choose, compile_pipeline, load, locate
 from stretto.definitions.locate import DIRECTORY, ROOT_FILES
 from stretto.waist import RunRequest
 
@@ -44,6 +44,10 @@ class Compiler:
 
     async def _compile_source(self, source: Source, request: RunRequest) -> list[RunSpec]:
         repositories = self._repositories
+        if request.definition is not None:
+            name = request.file or ROOT_FILES[0]
+            definitions = [load(name, request.definition.encode(), overrides=request.overrides)]
+            return self._specs(definitions, request, source)
         try:
             files = await self._locate(request, functools.partial(repositories.list_files, source))
         except InputError as error:
@@ -51,6 +55,10 @@ class Compiler:
         definitions = [
             load(file, await repositories.read_file(source, file), overrides=request.overrides) for file in files
         ]
+        return self._specs(definitions, request, source)
+
+    def _specs(self, definitions: list[Definition], request: RunRequest, source: Source) -> list[RunSpec]:
+        """Return the specs of the pipelines that are asked for."""
         driver = request.driver or self._default_driver
         self._check_driver(driver)
         return [

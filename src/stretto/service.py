@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from stretto.compilation import Compiler
 from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
-from stretto.core.ports import Claim, Driver, NewRun, Repositories, RunFilter, RunRow, Source, Store
+from stretto.core.ports import Claim, Driver, NewRequest, NewRun, Repositories, RunFilter, RunRow, Source, Store
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL
@@ -23,7 +23,7 @@ from stretto.engine.recovery import reap, replay, sweep
 from stretto.engine.slots import Slots
 from stretto.reports.build import build
 from stretto.reports.model import Report
-from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher
+from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher, request_to_json
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ PAGE = 500
 """How many runs `gc` reads at once."""
 KEEP_TREES = timedelta(hours=1)
 """A checkout used less than this ago is kept whatever the limit: making it again right away is slow."""
+CHUNK_BYTES = 1 << 18
+"""How much of an artifact is read at once."""
 LOOK_AGAIN_S = 2.0
 """How long `watch` waits for a change before it looks all the same."""
 
@@ -84,6 +86,29 @@ class Service:
             finally:
                 await self._drop_checkout(source)
             raise
+
+    async def accept(self, request: RunRequest) -> list[tuple[RunRow, bool]]:
+        """Store what is asked for, to be compiled by whoever conducts it: a run for each pipeline named, or one.
+
+        False with a run whose idempotency key was there already. Looks at no repository.
+        """
+        new = []
+        for name in request.pipelines or ("",):
+            one = replace(request, pipelines=(name,) if name else ())
+            new.append(
+                NewRequest(
+                    request_to_json(one),
+                    self._now(),
+                    name=name or PurePosixPath(request.file or request.repository or "pipeline").stem,
+                    repository=request.repository,
+                    branch=request.branch,
+                    by=request.by,
+                    idempotency_key=request.idempotency_key and f"{request.idempotency_key}/{name}",
+                    driver=request.driver,
+                    priority=request.priority,
+                )
+            )
+        return await self._parts.store.accept(new)
 
     async def has_changes(self, request: RunRequest) -> bool:
         """See `Waist.has_changes`."""
@@ -168,7 +193,9 @@ class Service:
             job = state.job(key.job)
             return job.attempts[key.number - 1].status in FINAL or len(job.attempts) > key.number
 
-        async for data in self._parts.places.logs.read(key, follow=request.follow, is_over=is_over):
+        async for data in self._parts.places.logs.read(
+            key, offset=request.offset, follow=request.follow, is_over=is_over
+        ):
             yield data
 
     async def log_lines(self, request: LogRequest) -> list[tuple[datetime, bytes]]:
@@ -191,6 +218,19 @@ class Service:
             if job in (None, known.spec.name)
             for artifact in known.artifacts
         ]
+
+    async def artifact_data(self, stored: StoredArtifact) -> AsyncIterator[bytes]:
+        """See `Waist.artifact_data`."""
+        if stored.artifact.link is not None:
+            return
+        path = self._parts.places.artifacts.path(stored.artifact)
+        try:
+            file = await asyncio.to_thread(path.open, "rb")
+        except FileNotFoundError as error:
+            raise NotFoundError(f"artifact {stored.artifact.path!r} of {stored.job!r} is not kept any more") from error
+        with file:
+            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield data
 
     async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
         """See `Waist.gc`."""
@@ -239,7 +279,9 @@ class Service:
         rows = []
         for spec in specs:
             key = request.idempotency_key and f"{request.idempotency_key}/{spec.name}"
-            row, _ = await self._parts.store.create_run(NewRun(spec, self._now(), request.by, key))
+            row, _ = await self._parts.store.create_run(
+                NewRun(spec, self._now(), request.by, key, priority=request.priority)
+            )
             rows.append(row)
             if stored is not None:
                 stored(row)

@@ -52,6 +52,52 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Api:
+    """`[api]`: how a server is reached, and what it takes from a caller."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback unless said otherwise: a server that all may reach is a decision."""
+    port: int = 8420
+    """TCP port to listen on. 0: any that is free."""
+    tls_cert: str = ""
+    """PEM file with the certificate and its chain. Empty: no TLS, as behind a proxy or on loopback."""
+    tls_key: str = ""
+    """PEM file with the certificate's key."""
+    root_path: str = ""
+    """Path under which a proxy offers the server."""
+    max_body_mb: int = 12
+    """MiB of a request: a definition has at most 10."""
+    max_upload_mb: int = 1024
+    """MiB of a source tree that is uploaded."""
+    rate_per_minute: int = 1200
+    """Requests a minute that one token may make, after a burst of as many. 0: no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conductor:
+    """`[conductor]`: how a server carries runs out."""
+
+    place: str = ""
+    """Which back-ends it reaches; conductors of one place adopt each other's jobs. Empty: this home."""
+    runs: int = 100
+    """How many runs it holds at once. Their jobs wait for slots; a held run costs some memory and no processor."""
+    lease_s: float = 15.0
+    """Seconds after which the runs of a silent conductor are taken over."""
+    abandon_s: float = 300.0
+    """Seconds without any conductor of a place after which jobs that run there are given up as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """`[slots]`: how many jobs of a driver run at once on this conductor. 0: as `jobs` says."""
+
+    docker: int = 0
+    """Containers."""
+    process: int = 0
+    """Processes on this host."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings."""
 
@@ -67,6 +113,13 @@ class Settings:
     """Seconds between TERM and KILL when a job is stopped."""
     artifacts_limit_mb: int = 2048
     """MiB of artifacts that one job may leave."""
+    server: str = ""
+    """URL of a server that the command line talks to. Empty: it runs things itself."""
+    queue: str = ""
+    """`amqp://` URL of the queue between a server's API and its conductors. Empty: the database is the queue."""
+    api: Api = field(default_factory=Api)
+    conductor: Conductor = field(default_factory=Conductor)
+    slots: Slots = field(default_factory=Slots)
     docker: Docker = field(default_factory=Docker)
     keep: Keep = field(default_factory=Keep)
 
@@ -159,6 +212,18 @@ def _check(settings: Settings) -> None:
         (settings.driver in ("docker", "process"), "driver", "must be docker or process"),
         (settings.docker.pull in ("missing", "always", "never"), "docker.pull", "must be missing, always or never"),
         (settings.jobs >= 0, "jobs", "must not be negative"),
+        (0 <= settings.api.port < 65536, "api.port", "must be from 0 to 65535"),
+        (settings.api.max_body_mb > 0, "api.max_body_mb", "must be above 0"),
+        (settings.api.max_upload_mb > 0, "api.max_upload_mb", "must be above 0"),
+        (settings.api.rate_per_minute >= 0, "api.rate_per_minute", "must not be negative"),
+        (settings.conductor.runs > 0, "conductor.runs", "must be above 0"),
+        (settings.conductor.lease_s >= 3, "conductor.lease_s", "must be at least 3"),
+        (
+            settings.conductor.abandon_s >= settings.conductor.lease_s,
+            "conductor.abandon_s",
+            "must not be below lease_s",
+        ),
+        (min(settings.slots.docker, settings.slots.process) >= 0, "slots", "must not be negative"),
         (settings.prepare_ahead >= 0, "prepare_ahead", "must not be negative"),
         (settings.grace_s >= 0, "grace_s", "must not be negative"),
         (settings.artifacts_limit_mb > 0, "artifacts_limit_mb", "must be above 0"),

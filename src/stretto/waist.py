@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from stretto.core.events import Artifact, Event
 from stretto.core.ports import RunFilter, RunRow
@@ -28,7 +28,9 @@ class RunRequest:
 
     `repository` None is the one that holds `directory`; `file` is a path within the repository at the commit; `pipelines`
     are names, needed where the repository has several; `overrides` are `KEY=VALUE` texts; `driver` None takes the setting.
-    `working_tree` runs the files as they are now, untracked ones included, instead of a commit.
+    `working_tree` runs the files as they are now, untracked ones included, instead of a commit. `definition` is the text of a
+    definition file to use instead of the repository's. `upload` is the digest of a tree that was uploaded to a server, which
+    is then the repository.
     """
 
     repository: str | None = None
@@ -41,18 +43,53 @@ class RunRequest:
     variables: Mapping[str, str] = field(default_factory=dict)
     driver: str | None = None
     working_tree: bool = False
+    definition: str | None = None
+    upload: str | None = None
+    priority: int = 0
     idempotency_key: str | None = None
     by: str = ""
 
 
+_TEXTS: Final = ("repository", "branch", "commit", "file", "driver", "definition", "upload")
+
+
+def request_to_json(request: RunRequest) -> dict[str, Any]:
+    """Return the request as JSON data, for another process: without the directory, which means nothing there.
+
+    Key and name of who asks are not part of it: they are kept beside it.
+    """
+    data: dict[str, Any] = {name: value for name in _TEXTS if (value := getattr(request, name)) is not None}
+    data |= {name: list(value) for name in ("pipelines", "overrides") if (value := getattr(request, name))}
+    if request.variables:
+        data["variables"] = dict(request.variables)
+    if request.priority:
+        data["priority"] = request.priority
+    return data
+
+
+def request_from_json(data: Mapping[str, Any], *, by: str = "", idempotency_key: str | None = None) -> RunRequest:
+    """Return the request that `request_to_json` made the data of."""
+    texts: dict[str, Any] = {name: data.get(name) for name in _TEXTS}
+    return RunRequest(
+        **texts,
+        pipelines=tuple(data.get("pipelines", ())),
+        overrides=tuple(data.get("overrides", ())),
+        variables=data.get("variables", {}),
+        priority=data.get("priority", 0),
+        by=by,
+        idempotency_key=idempotency_key,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LogRequest:
-    """Which output is wanted: `attempt` None is the latest one of the job."""
+    """Which output is wanted, from byte `offset` on: `attempt` None is the latest one of the job."""
 
     run: str
     job: str
     attempt: int | None = None
     follow: bool = False
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +155,9 @@ class Waist(Protocol):
 
     async def artifacts(self, run: str, *, job: str | None = None) -> list[StoredArtifact]:
         """Return what the run's jobs left."""
+
+    def artifact_data(self, stored: StoredArtifact) -> AsyncIterator[bytes]:
+        """Yield the artifact's bytes; NotFoundError where they are gone, none of a link."""
 
     async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
         """Delete final runs, trees and mirrors that are old or too many, and whatever no live run owns."""

@@ -126,11 +126,32 @@ class NewRun:
     by: str = ""
     idempotency_key: str | None = None
     driver: str | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A run to accept before it is known what it consists of: what was asked (`body`, JSON-able) and what names it until then."""
+
+    body: Mapping[str, Any]
+    created_at: datetime
+    kind: str = "pipeline"
+    name: str = ""
+    repository: str | None = None
+    branch: str | None = None
+    by: str = ""
+    idempotency_key: str | None = None
+    driver: str | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """What is known of a run without looking at its jobs. `owner` is the conductor that holds (or last held) it."""
+    """What is known of a run without looking at its jobs. `owner` is the conductor that holds (or last held) it.
+
+    Of two runs the one with the higher `priority` is taken up first; `by` is who submitted it; `retry_of` is the number of the
+    run whose jobs it does again.
+    """
 
     id: str
     number: int
@@ -147,6 +168,9 @@ class RunRow:
     started_at: datetime | None
     ended_at: datetime | None
     owner: str | None = None
+    priority: int = 0
+    by: str = ""
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +181,7 @@ class RunFilter:
     name: str | None = None
     repository: str | None = None
     branch: str | None = None
+    by: str | None = None
     before: int | None = None
     limit: int = 50
 
@@ -172,11 +197,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run as it is on record: its row, its spec and all its events in order (RunSubmitted first)."""
+    """A run as it is on record: its row, its spec and all its events in order (RunSubmitted first).
+
+    `request` is set while the run is undefined, that is accepted and not yet compiled; its spec has no jobs then.
+    """
 
     row: RunRow
     spec: RunSpec
     events: tuple[Event, ...]
+    request: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,27 +218,68 @@ class Request:
     body: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs a conductor wants: at most `limit`; with `undefined`, those too that are not yet compiled.
+
+    `place` names the back-ends that it reaches. A run of another place that has attempts under way is wanted only when no
+    conductor of that place has been heard of for `abandon_s` seconds.
+    """
+
+    limit: int
+    place: str = ""
+    undefined: bool = True
+    abandon_s: float = 300.0
+
+
+class Tables(Protocol):
+    """Statements on the small tables of a store, written for every database alike: marks are `?`, times whole microseconds."""
+
+    async def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+
+    async def write(self, *statements: tuple[str, Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
+        """Execute the statements in one transaction, on disk when this returns; return the rows of each (RETURNING)."""
+
+
 class Store(Protocol):
     """The durable state. Any number of tasks at once. A call that returned is on disk (group commit underneath).
 
-    `commit` and `release` fail with FenceLostError, having written nothing, when the claim is no longer the newest.
+    `commit`, `define` and `release` fail with FenceLostError, having written nothing, when the claim is no longer the newest.
     """
+
+    tables: Tables
 
     async def create_run(self, new: NewRun) -> tuple[RunRow, bool]:
         """Store run, jobs and RunSubmitted in one transaction; False where the idempotency key was already there."""
+
+    async def accept(self, new: Sequence[NewRequest]) -> list[tuple[RunRow, bool]]:
+        """Store undefined runs with RunSubmitted, all in one transaction; False where the idempotency key was already there."""
+
+    async def define(self, claim: Claim, spec: RunSpec) -> RunRow:
+        """Give an undefined run its spec: jobs, name and source are stored in one transaction."""
+
+    async def claim_next(self, owner: str, wanted: Wanted) -> list[Claim]:
+        """Take runs that are not over and that no live owner holds: by priority, then in turns between who submitted them."""
+
+    async def unpublished(self, *, older_than_s: float, again_after_s: float, limit: int) -> list[str]:
+        """Return undefined runs to tell the queue of: not told of for `older_than_s`, or told of `again_after_s` ago."""
+
+    async def mark_published(self, run_ids: Sequence[str]) -> None:
+        """Take note that the queue has these runs."""
 
     async def commit(
         self, claim: Claim, events: Sequence[Event], changes: Changes, settled: Iterable[int] = ()
     ) -> None:
         """Append `events`, write the rows that changed and delete the `settled` requests, in one transaction."""
 
-    async def claim(self, run_id: str, owner: str) -> Claim:
+    async def claim(self, run_id: str, owner: str, place: str = "") -> Claim:
         """Take the run with the next fence; RunBusyError while another owner's lease is alive."""
 
     async def release(self, claim: Claim) -> None:
         """Give the run back; others may claim it at once."""
 
-    async def keep_lease(self, owner: str, lease_s: float) -> None:
+    async def keep_lease(self, owner: str, lease_s: float, place: str = "") -> None:
         """Start or renew the owner's lease, by the store's clock; to be called well before it runs out."""
 
     async def load(self, run_id: str) -> StoredRun:

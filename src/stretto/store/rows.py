@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from stretto.core import events as ev
 from stretto.core import spec as specs
-from stretto.core.ports import NewRun, RunRow
+from stretto.core.ports import NewRequest, NewRun, RunRow
 from stretto.core.run import Attempt, Changes, JobRun
 from stretto.core.states import Status
 
@@ -63,7 +63,27 @@ def run_values(new: NewRun) -> Row:
         new.driver,
         new.by,
         micros(new.created_at),
+        new.priority,
     )
+
+
+def request_values(new: NewRequest) -> Row:
+    """Return the columns of `insert_run` for a run that is not yet compiled."""
+    facts = (new.kind, new.name, Status.PENDING, new.repository, new.branch, None, None, new.driver, new.by)
+    return (new_id(new.created_at), new.idempotency_key, *facts, micros(new.created_at), new.priority)
+
+
+def defined_values(spec: specs.RunSpec) -> Row:
+    """Return the columns of `define_run` for what an undefined run turned out to be."""
+    source = spec.source
+    if source is None:
+        return (spec.kind, spec.name, None, None, None, None)
+    return (spec.kind, spec.name, source.repository, source.branch, source.commit, _text(source.commit_message))
+
+
+def undefined_spec(row: RunRow) -> specs.RunSpec:
+    """Return what stands for the spec of a run that is not yet compiled."""
+    return specs.RunSpec(row.kind, row.name, (), ())
 
 
 def spec_text(spec: specs.RunSpec) -> str:
@@ -143,8 +163,8 @@ def run_state(changes: Changes) -> Row:
 
 def read_run(row: Sequence[Any]) -> RunRow:
     """Return the run that a row of `select_run` and its like stands for."""
-    (id_, number, kind, name, status, reason, message, repository, branch, commit, commit_message, *times, owner) = row
-    created_at, started_at, ended_at = times
+    (id_, number, kind, name, status, reason, message, repository, branch, commit, commit_message, *more) = row
+    created_at, started_at, ended_at, owner, priority, by, retry_of = more
     return RunRow(
         id=id_,
         number=number,
@@ -161,6 +181,9 @@ def read_run(row: Sequence[Any]) -> RunRow:
         started_at=None if started_at is None else moment(started_at),
         ended_at=None if ended_at is None else moment(ended_at),
         owner=owner,
+        priority=priority,
+        by=by,
+        retry_of=retry_of,
     )
 
 

@@ -14,14 +14,16 @@ from typing import Any, Final, TypeVar
 
 from stretto.core.errors import NotFoundError, RunBusyError, StoreError
 from stretto.core.events import Event, RunSubmitted
-from stretto.core.ports import Claim, NewRun, Request, RunFilter, RunRow, StoredRun
+from stretto.core.ports import Claim, NewRequest, NewRun, Request, RunFilter, RunRow, StoredRun, Tables, Wanted
 from stretto.core.run import Changes
+from stretto.core.spec import RunSpec
 from stretto.store import rows
 from stretto.store.append import SQL, Batch, fence_lost, write_appends
 from stretto.store.failure import is_busy, store_error
 from stretto.store.migration import migrate, read_migrations
 from stretto.store.owner import Process, is_known_dead, this_process
 from stretto.store.reader import Reader, connect
+from stretto.store.tables import SqliteTables
 from stretto.store.writer import PATIENCE_S, Append, Work, Writer
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ class SqliteStore:
         self._process = this_process()
         self._writer = Writer(path, self._connect_writer, write_appends)
         self._reader = Reader(path)
+        self.tables: Tables = SqliteTables(self._writer, self._reader)
 
     @classmethod
     async def open(cls, path: Path) -> SqliteStore:
@@ -72,13 +75,52 @@ class SqliteStore:
                 if known is not None:
                     return rows.read_run(known), False
             number = connection.execute(SQL["insert_run"], values).lastrowid
-            connection.execute(SQL["insert_spec"], (number, spec))
             connection.execute(SQL["insert_event"], (number, 1, *submitted))
-            connection.executemany(
-                SQL["insert_job"],
-                ((number, i, job.name, job.stage, "pending") for i, job in enumerate(new.spec.jobs)),
-            )
+            _insert_spec(connection, number, new.spec, spec)
             return rows.read_run(connection.execute(SQL["select_run"], (values[0],)).fetchone()), True
+
+        return await self._write(act)
+
+    async def accept(self, new: Sequence[NewRequest]) -> list[tuple[RunRow, bool]]:
+        """Store undefined runs with RunSubmitted, all in one transaction; False where the idempotency key was already there."""
+        prepared = [
+            (
+                it.idempotency_key,
+                rows.request_values(it),
+                rows.encode(dict(it.body)),
+                rows.event_values(RunSubmitted(it.created_at, it.by)),
+            )
+            for it in new
+        ]
+
+        def act(connection: sqlite3.Connection) -> list[tuple[RunRow, bool]]:
+            done = []
+            for key, values, body, submitted in prepared:
+                known = None if key is None else connection.execute(SQL["select_run_by_key"], (key,)).fetchone()
+                if known is None:
+                    number = connection.execute(SQL["insert_run"], values).lastrowid
+                    connection.execute(SQL["insert_event"], (number, 1, *submitted))
+                    connection.execute(SQL["insert_submission"], (number, body, _now()))
+                row = known or connection.execute(SQL["select_run"], (values[0],)).fetchone()
+                done.append((rows.read_run(row), known is None))
+            return done
+
+        return await self._write(act)
+
+    async def define(self, claim: Claim, spec: RunSpec) -> RunRow:
+        """Give an undefined run its spec; FenceLostError, StoreError if it has one already."""
+        text = await asyncio.to_thread(rows.spec_text, spec)
+
+        def act(connection: sqlite3.Connection) -> RunRow:
+            passed = connection.execute(SQL["pass_fence"], (claim.run_id, claim.fence)).fetchone()
+            if passed is None:
+                raise fence_lost(claim)
+            number, _ = passed
+            if connection.execute(SQL["delete_submission"], (number,)).rowcount == 0:
+                raise StoreError(f"run {number} is defined already")
+            connection.execute(SQL["define_run"], (*rows.defined_values(spec), number))
+            _insert_spec(connection, number, spec, text)
+            return rows.read_run(connection.execute(SQL["select_run"], (claim.run_id,)).fetchone())
 
         return await self._write(act)
 
@@ -97,27 +139,59 @@ class SqliteStore:
         )
         await self._writer.write(Append(batch))
 
-    async def claim(self, run_id: str, owner: str) -> Claim:
+    async def claim(self, run_id: str, owner: str, place: str = "") -> Claim:
         """Take the run with the next fence; RunBusyError while another owner is alive and has a lease."""
 
         def act(connection: sqlite3.Connection) -> Claim:
             row = connection.execute(SQL["select_holder"], (run_id,)).fetchone()
             if row is None:
                 raise _no_run(run_id)
-            number, held, holder, fence, lease_until, *process = row
-            if held and holder != owner and lease_until is not None and lease_until > _now():
-                holding = Process(*process)
-                if not is_known_dead(holding):
-                    raise RunBusyError(
-                        f"run {number} is owned by a live conductor (host {holding.host}, process {holding.pid})",
-                        hint=f"`stretto logs {number} -f` follows it, `stretto cancel {number}` ends it",
-                    )
-            if (lease := connection.execute(SQL["select_lease"], (owner,)).fetchone()) is None or lease[0] < _now():
-                self._write_lease(connection, owner, CLAIM_LEASE_S)
-            connection.execute(SQL["claim_run"], (owner, fence + 1, run_id))
-            return Claim(run_id, owner, fence + 1)
+            if row[3] != owner and (holding := _live_holder(row)) is not None:
+                number = row[1]
+                raise RunBusyError(
+                    f"run {number} is owned by a live conductor (host {holding.host}, process {holding.pid})",
+                    hint=f"`stretto logs {number} -f` follows it, `stretto cancel {number}` ends it",
+                )
+            return self._claim(connection, row, owner, place)
 
         return await self._write(act)
+
+    async def claim_next(self, owner: str, wanted: Wanted) -> list[Claim]:
+        """Take runs that are not over and that no live owner holds: by priority, then in turns between who submitted them."""
+
+        def act(connection: sqlite3.Connection) -> list[Claim]:
+            values = {
+                "now": _now(),
+                "silent": _now() - int(wanted.abandon_s * 1e6),
+                "realm": self._process.realm,
+                "place": wanted.place,
+                "undefined": wanted.undefined,
+                "limit": -1,
+            }
+            claims: list[Claim] = []
+            for row in connection.execute(SQL["select_wanted"], values).fetchall():
+                if len(claims) >= wanted.limit:
+                    break
+                if _live_holder(row) is None:
+                    claims.append(self._claim(connection, row, owner, wanted.place))
+            return claims
+
+        return await self._write(act)
+
+    async def unpublished(self, *, older_than_s: float, again_after_s: float, limit: int) -> list[str]:
+        """Return undefined runs to tell the queue of: not told of for `older_than_s`, or told of `again_after_s` ago."""
+        values = (_now() - int(older_than_s * 1e6), _now() - int(again_after_s * 1e6), limit)
+        return await self._reader.read(
+            lambda connection: [run_id for (run_id,) in connection.execute(SQL["select_unpublished"], values)]
+        )
+
+    async def mark_published(self, run_ids: Sequence[str]) -> None:
+        """Take note that the queue has these runs."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            connection.executemany(SQL["mark_published"], [(_now(), run_id) for run_id in run_ids])
+
+        await self._write(act)
 
     async def release(self, claim: Claim) -> None:
         """Give the run back; others may claim it at once, and the claim is worth nothing any more."""
@@ -128,9 +202,9 @@ class SqliteStore:
 
         await self._write(act)
 
-    async def keep_lease(self, owner: str, lease_s: float) -> None:
+    async def keep_lease(self, owner: str, lease_s: float, place: str = "") -> None:
         """Start or renew the owner's lease, by this host's clock; to be called well before it runs out."""
-        await self._write(lambda connection: self._write_lease(connection, owner, lease_s))
+        await self._write(lambda connection: self._write_lease(connection, owner, lease_s, place))
 
     async def ask(self, run_id: str, kind: str, body: Mapping[str, Any]) -> None:
         """Leave a request for the run's conductor; NotFoundError."""
@@ -157,11 +231,14 @@ class SqliteStore:
             row = connection.execute(SQL["select_run"], (run_id,)).fetchone()
             if row is None:
                 raise _no_run(run_id)
-            (spec,) = connection.execute(SQL["select_spec"], (run_id,)).fetchone()
-            events = connection.execute(SQL["select_events"], (run_id, 0))
-            return StoredRun(
-                rows.read_run(row), rows.read_spec(spec), tuple(rows.read_event(*event[1:]) for event in events)
+            run, found = rows.read_run(row), connection.execute(SQL["select_spec"], (run_id,)).fetchone()
+            events = tuple(
+                rows.read_event(*event[1:]) for event in connection.execute(SQL["select_events"], (run_id, 0))
             )
+            if found is not None:
+                return StoredRun(run, rows.read_spec(found[0]), events)
+            (body,) = connection.execute(SQL["select_submission"], (run_id,)).fetchone()
+            return StoredRun(run, rows.undefined_spec(run), events, rows.decode(body))
 
         return await self._reader.read(act)
 
@@ -194,6 +271,7 @@ class SqliteStore:
             "name": which.name,
             "repository": which.repository,
             "branch": which.branch,
+            "by": which.by,
             "limit": which.limit,
         }
         return await self._reader.read(
@@ -245,18 +323,43 @@ class SqliteStore:
             raise store_error(self._path, error) from error
         return connection
 
-    def _write_lease(self, connection: sqlite3.Connection, owner: str, lease_s: float) -> None:
+    def _claim(self, connection: sqlite3.Connection, row: Sequence[Any], owner: str, place: str) -> Claim:
+        """Make the run of a row of `select_holder` the owner's."""
+        run_id, fence = row[0], row[4] + 1
+        if (lease := connection.execute(SQL["select_lease"], (owner,)).fetchone()) is None or lease[0] < _now():
+            self._write_lease(connection, owner, CLAIM_LEASE_S, place)
+        connection.execute(SQL["claim_run"], (owner, fence, place, run_id))
+        return Claim(run_id, owner, fence)
+
+    def _write_lease(self, connection: sqlite3.Connection, owner: str, lease_s: float, place: str) -> None:
         now, process = _now(), self._process
         connection.execute(SQL["forget_workers"], (now - int(_FORGET_WORKERS_S * 1e6),))
         connection.execute(
             SQL["write_lease"],
-            (owner, now + int(lease_s * 1e6), process.host, process.realm, process.pid, process.start),
+            (owner, now + int(lease_s * 1e6), process.host, process.realm, process.pid, process.start, place),
         )
 
 
 def _now() -> int:
     """Return the store's time in microseconds. All who share the file are on this host, so its clock is the store's."""
     return time.time_ns() // 1_000
+
+
+def _live_holder(row: Sequence[Any]) -> Process | None:
+    """Return the process that holds the run of a row of `select_holder` and has a lease, unless it is known to be dead."""
+    _, _, held, _, _, lease_until, *process = row
+    if not held or lease_until is None or lease_until <= _now():
+        return None
+    holder = Process(*process)
+    return None if is_known_dead(holder) else holder
+
+
+def _insert_spec(connection: sqlite3.Connection, number: int | None, spec: RunSpec, text: str) -> None:
+    """Store what the run consists of; `text` is `rows.spec_text` of it."""
+    connection.execute(SQL["insert_spec"], (number, text))
+    connection.executemany(
+        SQL["insert_job"], ((number, i, job.name, job.stage, "pending") for i, job in enumerate(spec.jobs))
+    )
 
 
 def _no_run(reference: str) -> NotFoundError:
