@@ -1,6 +1,6 @@
 """The store's tables, brought up to date step by step. A step that was released is never changed: write the next one.
 
-Each file of `migrations/` runs in one transaction together with the row that records it.
+Each file of `migrations/<dialect>/` runs in one transaction together with the row that records it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
-def read_migrations() -> list[Migration]:
+def read_migrations(dialect: str = "sqlite") -> list[Migration]:
     """Return all steps in order."""
-    files = sorted((Path(__file__).parent / "migrations").glob("[0-9]*_*.sql"))
+    files = sorted((Path(__file__).parent / "migrations" / dialect).glob("[0-9]*_*.sql"))
     return [Migration(int(file.stem.partition("_")[0]), file.stem, file.read_text(encoding="utf-8")) for file in files]
 
 
