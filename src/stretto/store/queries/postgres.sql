@@ -29,31 +29,31 @@ FROM (SELECT * FROM new UNION ALL SELECT * FROM known) AS either;
 
 -- name: append_runs
 -- The head of an append: passes those runs whose claim is the newest and whose last event is the one before the first to be
--- appended. So an append that was written, though its answer was lost, is not written twice.
+-- appended; `n` tells which. So an append that was written, though its answer was lost, is not written twice.
 WITH passed AS (
     UPDATE run SET seq = row.seq + row.count, status = row.status, reason = row.reason, message = row.message,
                    started_at = row.started_at, ended_at = row.ended_at
-    FROM json_to_recordset(%(runs)s) AS row (id text, fence bigint, seq bigint, count bigint, status text, reason text,
+    FROM json_to_recordset(%(runs)s) AS row (n bigint, id text, fence bigint, seq bigint, count bigint, status text, reason text,
                                              message text, started_at bigint, ended_at bigint)
     WHERE run.id = row.id AND run.fence = row.fence AND run.seq = row.seq AND run.held
-    RETURNING run.number, run.id, run.fence
+    RETURNING row.n, run.number, run.fence
 )
 
 -- name: append_events
 , events AS (
     INSERT INTO event (run, seq, kind, at, body, fence)
     SELECT passed.number, row.seq, row.kind, row.at, row.body, passed.fence
-    FROM json_to_recordset(%(events)s) AS row (run text, seq bigint, kind text, at bigint, body text)
-    JOIN passed ON passed.id = row.run
+    FROM json_to_recordset(%(events)s) AS row (n bigint, seq bigint, kind text, at bigint, body text)
+    JOIN passed USING (n)
 )
 
 -- name: append_jobs
 , jobs AS (
     UPDATE job SET status = row.status, reason = row.reason, message = row.message, exit_code = row.exit_code,
                    started_at = row.started_at, ended_at = row.ended_at
-    FROM json_to_recordset(%(jobs)s) AS row (run text, job bigint, status text, reason text, message text,
+    FROM json_to_recordset(%(jobs)s) AS row (n bigint, job bigint, status text, reason text, message text,
                                              exit_code bigint, started_at bigint, ended_at bigint)
-    JOIN passed ON passed.id = row.run
+    JOIN passed USING (n)
     WHERE job.run = passed.number AND job.job = row.job
 )
 
@@ -62,10 +62,10 @@ WITH passed AS (
     INSERT INTO attempt (run, job, number, status, reason, message, exit_code, starting_at, started_at, ended_at, handle)
     SELECT passed.number, row.job, row.number, row.status, row.reason, row.message, row.exit_code, row.starting_at,
            row.started_at, row.ended_at, row.handle
-    FROM json_to_recordset(%(attempts)s) AS row (run text, job bigint, number bigint, status text, reason text, message text,
+    FROM json_to_recordset(%(attempts)s) AS row (n bigint, job bigint, number bigint, status text, reason text, message text,
                                                  exit_code bigint, starting_at bigint, started_at bigint, ended_at bigint,
                                                  handle text)
-    JOIN passed ON passed.id = row.run
+    JOIN passed USING (n)
     ON CONFLICT (run, job, number) DO UPDATE SET
         status = excluded.status, reason = excluded.reason, message = excluded.message, exit_code = excluded.exit_code,
         started_at = excluded.started_at, ended_at = excluded.ended_at, handle = excluded.handle
@@ -76,31 +76,31 @@ WITH passed AS (
 , artifacts AS (
     INSERT INTO artifact (run, job, attempt, path, size_bytes, digest, executable, link)
     SELECT passed.number, row.job, row.attempt, row.path, row.size_bytes, row.digest, row.executable, row.link
-    FROM json_to_recordset(%(artifacts)s) AS row (run text, job bigint, attempt bigint, path text, size_bytes bigint,
+    FROM json_to_recordset(%(artifacts)s) AS row (n bigint, job bigint, attempt bigint, path text, size_bytes bigint,
                                                   digest text, executable boolean, link text)
-    JOIN passed ON passed.id = row.run
+    JOIN passed USING (n)
     ON CONFLICT DO NOTHING
 )
 
 -- name: append_settled
 , settled AS (
-    DELETE FROM request USING json_to_recordset(%(settled)s) AS row (run text, id bigint) JOIN passed ON passed.id = row.run
+    DELETE FROM request USING json_to_recordset(%(settled)s) AS row (n bigint, id bigint) JOIN passed USING (n)
     WHERE request.id = row.id AND request.run = passed.number
 )
 
 -- name: append_end
-SELECT id FROM passed;
+SELECT n FROM passed;
 
 -- name: select_seqs
 -- The last event of each run that is held under the claim given.
-SELECT run.id, run.seq
-FROM json_to_recordset(%(runs)s) AS row (id text, fence bigint) JOIN run ON run.id = row.id
+SELECT row.n, run.seq
+FROM json_to_recordset(%(runs)s) AS row (n bigint, id text, fence bigint) JOIN run ON run.id = row.id
 WHERE run.fence = row.fence AND run.held;
 
 -- name: select_written
 -- Those runs whose event of this number was written under the claim given.
-SELECT run.id
-FROM json_to_recordset(%(runs)s) AS row (id text, fence bigint, last bigint) JOIN run ON run.id = row.id
+SELECT row.n
+FROM json_to_recordset(%(runs)s) AS row (n bigint, id text, fence bigint, last bigint) JOIN run ON run.id = row.id
      JOIN event ON event.run = run.number AND event.seq = row.last AND event.fence = row.fence;
 
 -- name: insert_request
@@ -111,12 +111,16 @@ SELECT request.id, run.id, request.kind, request.body
 FROM run JOIN request ON request.run = run.number
 WHERE run.id = %s ORDER BY request.id;
 
+-- name: lock_run
+-- A statement of its own: one that waits for a lock sees everything but the row that it locks as it was before.
+SELECT FROM run WHERE id = %s FOR UPDATE;
+
 -- name: select_holder
--- Lock the run; say who holds it, and of that conductor whether its lease is alive and its process; none if it never had one.
+-- Who holds the run, and of that conductor whether its lease is alive, and its process; none if it never had one.
 SELECT run.number, run.held AND worker.lease_until > micros_now(), run.owner, run.fence, run.seq, worker.host, worker.realm,
        worker.pid, worker.process_start
 FROM run LEFT JOIN worker ON worker.owner = run.owner
-WHERE run.id = %s FOR UPDATE OF run;
+WHERE run.id = %s;
 
 -- name: claim_run
 UPDATE run SET owner = %s, fence = %s, place = %s, held = true WHERE id = %s;
@@ -185,9 +189,13 @@ WHERE (%(before)s::bigint IS NULL OR number < %(before)s)
   AND (%(by)s::text IS NULL OR submitted_by = %(by)s)
 ORDER BY number DESC LIMIT %(limit)s;
 
--- name: select_contents
--- The run's spec, or, while it has none, what was asked.
-SELECT spec.body, submission.body
+-- name: select_stored
+-- All of a run in one statement, and so of one moment: its row, its spec or, while it has none, what was asked; its events.
+SELECT run.id, run.number, run.kind, run.name, run.status, run.reason, run.message, run.repository, run.branch,
+       run.commit_id, run.commit_message, run.created_at, run.started_at, run.ended_at, run.owner, run.priority,
+       run.submitted_by, run.retry_of, spec.body, submission.body,
+       (SELECT json_agg(json_build_array(event.kind, event.at, event.body) ORDER BY event.seq)
+        FROM event WHERE event.run = run.number)
 FROM run LEFT JOIN spec ON spec.run = run.number LEFT JOIN submission ON submission.run = run.number
 WHERE run.id = %s;
 

@@ -1,0 +1,8 @@
+"""The store of a server: PostgreSQL, for several conductors and API servers at once."""
+
+from __future__ import annotations
+
+from stretto.store.postgres.schema import SchemaState, status, upgrade
+from stretto.store.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore", "SchemaState", "status", "upgrade"]
