@@ -120,7 +120,7 @@ class PostgresStore:
         """Take the run with the next fence; RunBusyError while another owner is alive and has a lease."""
 
         async def act(connection: Connection) -> Claim:
-            async with connection.transaction():
+            async with connection.pipeline(), connection.transaction():  # two round trips instead of six
                 await connection.execute(SQL["lock_run"], (run_id,))
                 row = await (await connection.execute(SQL["select_holder"], (run_id,))).fetchone()
                 if row is None:
