@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from stretto.store.postgres.copy import copy
+from stretto.store.postgres.database import mask_url
 from stretto.store.postgres.schema import SchemaState, status, upgrade
 from stretto.store.postgres.store import PostgresStore
 
-__all__ = ["PostgresStore", "SchemaState", "status", "upgrade"]
+__all__ = ["PostgresStore", "SchemaState", "copy", "mask_url", "status", "upgrade"]
