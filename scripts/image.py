@@ -1,8 +1,9 @@
 """Make small container images from Debian packages, for machines that reach no registry.
 
-`shell` is a static busybox; `python` is that and Debian's Python; `base` is what the Dockerfile builds on. apt fetches and verifies the packages as it would for an
-empty system, they are unpacked beside each other, and the tree is handed to the engine's import. Nothing is installed on
-this machine, no script of a package runs, and neither root nor the `docker` command is needed.
+`shell` is a static busybox; `python` is that and Debian's Python; `base` is what the Dockerfile builds on. apt fetches and
+verifies the packages as it would for an empty system, they are unpacked beside each other, and the tree is handed to the
+engine's import. Nothing is installed on this machine, no script of a package runs, and neither root nor the `docker`
+command is needed.
 """
 
 from __future__ import annotations
