@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,17 +27,17 @@ HASTY = Patience(call_s=1.5, commit_s=0.3)
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
     """A server of the test's own, to be killed at will; harnesses made from now on use it."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o711)  # the server's user must get through
-    server = Postgres(tmp_path / "services")
-    try:
-        for name, value in server.start().items():
-            monkeypatch.setenv(name, value)
-        yield server
-    finally:
-        server.stop()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o711)  # the server's user must get through; pytest closes its own folders again and again
+        server = Postgres(Path(folder, "services"))
+        try:
+            for name, value in server.start().items():
+                monkeypatch.setenv(name, value)
+            yield server
+        finally:
+            server.stop()
 
 
 async def begin(store: PostgresStore) -> tuple[str, Run, object]:
