@@ -190,6 +190,8 @@ class _Pool:
 
     def _count(self, seat: _Seat, change: int) -> None:
         """Change how many places a seat has, and sort anew what is sorted by that."""
+        if not change:
+            return
         seat.held += change
         self._taken += change
         for name in seat.path:
