@@ -209,12 +209,11 @@ def test_giving_a_place_does_not_look_at_all_who_wait() -> None:
             shares.append(slots.join(Claimant(str(i), f"user {i % 50}", f"p{i % 7}"), partial(got.append, i)))
             shares[i].settle("docker", used=int(i < 8), wanted=1000)
         began = time.perf_counter()
-        shares[0].give_back("docker")
+        i = 0
         for _ in range(2000):
-            share = shares[got.pop()]
-            share.settle("docker", used=1, wanted=1000)
-            share.give_back("docker")
-        assert len(got) == 1
+            shares[i].settle("docker", used=1, wanted=1000)
+            shares[i].give_back("docker")
+            i = got.pop() if got else i  # who gives a place back is not told that it gets it again
         return time.perf_counter() - began
 
     small = min(cost_s(200) for _ in range(3))
