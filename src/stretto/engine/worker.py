@@ -104,6 +104,8 @@ class Worker:
                     log.exception("bug in the conductor", extra={"owner": owner})
                 else:
                     return
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError  # a TaskGroup that has an error of its own to tell forgets that
                 await self._pause(pause_s)
                 pause_s = min(2 * pause_s, RETRY_S[1])
         finally:
