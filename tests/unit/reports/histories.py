@@ -170,6 +170,10 @@ class History:
     def drive(self, steps: int) -> None:
         """Submit the run and let up to `steps` further things happen to it."""
         self.run.apply(ev.RunSubmitted(self.now, by="ada"))
+        for job in self.run.jobs:
+            if self.rnd.random() < 0.15:
+                origin = f"01hzyearlier/{job.spec.name}/{self.rnd.randint(1, 3)}"
+                self.run.apply(ev.JobKept(self.now, job.spec.name, origin, 7, self._artifacts()))
         for _ in range(steps):
             if self.run.is_over:
                 return
@@ -181,7 +185,13 @@ class History:
         if run.status is Status.PENDING:
             run.apply(ev.RunStarted(self.now))
             return
-        open_jobs = [*run.ripe, *run.queued, *run.running, *run.failed_once, *run.backing_off]
+        open_jobs = [
+            *run.ripe,
+            *(i for waiting in run.queued.values() for i in waiting),
+            *run.running,
+            *run.failed_once,
+            *run.backing_off,
+        ]
         if not open_jobs:
             status, reason = self.rnd.choice(RUN_ENDS)
             run.apply(ev.RunEnded(self.now, status, reason, self.rnd.choice((None, *HOSTILE))))
