@@ -44,6 +44,8 @@ PAGE = 500
 """How many runs `gc` reads at once."""
 KEEP_TREES = timedelta(hours=1)
 """A checkout used less than this ago is kept whatever the limit: making it again right away is slow."""
+KEEP_UNUSED = timedelta(days=1)
+"""Uploads and artifacts that no run uses are kept this long: what uses them may be about to go on record."""
 CHUNK_BYTES = 1 << 18
 """How much of an artifact is read at once."""
 LOOK_AGAIN_S = 2.0
@@ -292,6 +294,9 @@ class Service:
         for row in old:
             freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
         await parts.store.delete_runs([row.id for row in old])  # last: cut off before, all of it is done again
+        kept = {id_ for (id_,) in await parts.store.tables.read("SELECT id FROM run")}
+        freed += await parts.places.artifacts.sweep(kept, now - KEEP_UNUSED)
+        freed += await parts.uploads.delete_unused(now - KEEP_UNUSED)
         in_use = [
             spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
         ]

@@ -347,11 +347,17 @@ class LogStore(Protocol):
 class BlobStore(Protocol):
     """Bytes by their SHA-256 (`digest`, lower-case hex), the same for all hosts of a store. Any number of tasks and processes."""
 
-    async def put(self, digest: str, file: Path) -> None:
-        """Have the file's bytes on record, durable when this returns; StoreError if they have another digest. Idempotent."""
+    async def put(self, files: Mapping[str, Path]) -> None:
+        """Have the files, by digest, on record, durable when this returns; StoreError if one has another digest. Idempotent.
 
-    async def get(self, digest: str, target: Path) -> None:
-        """Make the file `target`, which appears whole or not at all; NotFoundError, StoreError for a damaged one."""
+        What was put is kept for a while, even if nothing says yet that it is used.
+        """
+
+    async def get(self, files: Mapping[str, Path]) -> None:
+        """Make the files, by digest; none of them exists before. NotFoundError, StoreError for a damaged one.
+
+        After an error some of them may be there, and one of those be cut short.
+        """
 
     async def has(self, digest: str) -> bool:
         """Say whether these bytes are on record."""

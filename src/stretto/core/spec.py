@@ -167,9 +167,7 @@ def to_json(spec: RunSpec) -> dict[str, Any]:
         "jobs": [_job_to_json(job) for job in spec.jobs],
         "fail_fast": spec.fail_fast,
         "timeout_s": spec.timeout_s,
-        "source": None
-        if spec.source is None
-        else _source_to_json(spec.source),
+        "source": None if spec.source is None else _source_to_json(spec.source),
         "definition": spec.definition,
     }
 

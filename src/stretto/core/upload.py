@@ -24,15 +24,15 @@ def check_facts(*, commit: str, repository: str, branch: str | None) -> None:
             f"{repository[:80]!r} can't be the name of a repository",
             hint=f"give up to {MAX_REPOSITORY} printable characters",
         )
-    if re.match(r"[A-Za-z0-9+.-]+://[^/@]*@", repository) and ":" in repository.split("@")[0].split("://")[1]:
-        raise InputError("the name of the repository holds a password", hint="leave it out: the name is shown to people")
+    if re.match(r"[^/@]+://[^/@]*:[^/@]*@", repository):
+        raise InputError(
+            "the name of the repository holds a password", hint="leave it out: the name is shown to people"
+        )
     if branch is not None and (not branch or len(branch) > MAX_BRANCH or not branch.isprintable()):
         raise InputError(f"{branch[:80]!r} can't be the name of a branch")
 
 
-def make_upload(
-    pack: Pack, *, commit: str, repository: str, branch: str | None, by: str, now: datetime
-) -> Upload:
+def make_upload(pack: Pack, *, commit: str, repository: str, branch: str | None, by: str, now: datetime) -> Upload:
     """Return the upload of the pack, with an id that no other pack and nothing else said of this one has.
 
     Two who send the same tree from different branches must not change what the other one runs.
