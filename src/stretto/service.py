@@ -12,10 +12,23 @@ from pathlib import Path, PurePosixPath
 from stretto.compilation import Compiler
 from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
-from stretto.core.ports import Claim, Driver, NewRequest, NewRun, Repositories, RunFilter, RunRow, Source, Store
+from stretto.core.ports import (
+    Claim,
+    Driver,
+    NewRequest,
+    NewRun,
+    Repositories,
+    RunFilter,
+    RunRow,
+    Source,
+    Store,
+    Upload,
+    UploadStore,
+)
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL
+from stretto.core.upload import check_facts, make_upload
 from stretto.engine.attempt import Places
 from stretto.engine.conductor import CANCEL, Conductor, Parts
 from stretto.engine.leases import hold
@@ -31,6 +44,8 @@ PAGE = 500
 """How many runs `gc` reads at once."""
 KEEP_TREES = timedelta(hours=1)
 """A checkout used less than this ago is kept whatever the limit: making it again right away is slow."""
+KEEP_UNUSED = timedelta(days=1)
+"""Uploads and artifacts that no run uses are kept this long: what uses them may be about to go on record."""
 CHUNK_BYTES = 1 << 18
 """How much of an artifact is read at once."""
 LOOK_AGAIN_S = 2.0
@@ -55,6 +70,8 @@ class ServiceParts:
     jobs: int
     prepare_ahead: int
     owner: str
+    uploads: UploadStore
+    upload_limit_bytes: int
 
 
 class Service:
@@ -62,7 +79,9 @@ class Service:
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
-        self._compiler = Compiler(parts.repositories, default_driver=parts.default_driver, check_driver=parts.driver)
+        self._compiler = Compiler(
+            parts.repositories, parts.uploads, default_driver=parts.default_driver, check_driver=parts.driver
+        )
         self._slots: dict[int, Slots] = {}
         self._checkouts: dict[str, asyncio.Task[Path]] = {}
         self._conducting: set[str] = set()
@@ -92,6 +111,9 @@ class Service:
 
         False with a run whose idempotency key was there already. Looks at no repository.
         """
+        if request.upload is not None:
+            upload = await self._parts.uploads.use(request.upload)
+            request = replace(request, repository=upload.repository, branch=upload.branch)
         new = []
         for name in request.pipelines or ("",):
             one = replace(request, pipelines=(name,) if name else ())
@@ -109,6 +131,28 @@ class Service:
                 )
             )
         return await self._parts.store.accept(new)
+
+    async def add_upload(
+        self,
+        data: AsyncIterator[bytes],
+        *,
+        commit: str,
+        repository: str,
+        branch: str | None = None,
+        digest: str | None = None,
+        by: str = "",
+    ) -> Upload:
+        """Take a git pack that holds `commit` (full hash) without its history; its id is what `RunRequest.upload` names.
+
+        `repository` is what people call the repository it came from; `digest` is the SHA-256 that the pack must have. The same
+        again gives the same. InputError for what can't be, TooLargeError, SourceError for a pack that is not whole or does harm.
+        """
+        check_facts(commit=commit, repository=repository, branch=branch)
+        limit = self._parts.upload_limit_bytes
+        async with self._parts.repositories.receive_pack(data, commit=commit, digest=digest, limit_bytes=limit) as pack:
+            upload = make_upload(pack, commit=commit, repository=repository, branch=branch, by=by, now=self._now())
+            await self._parts.uploads.add(upload, pack.path)
+        return upload
 
     async def has_changes(self, request: RunRequest) -> bool:
         """See `Waist.has_changes`."""
@@ -222,12 +266,13 @@ class Service:
         row, state = await self._load(run)
         if job is not None and job not in state.graph.index:
             raise _no_job(row, job, list(state.graph.index))
+        store = self._parts.places.artifacts
         return [
             StoredArtifact(
                 known.spec.name,
                 len(known.attempts),
                 artifact,
-                None if artifact.link is not None else self._parts.places.artifacts.path(artifact),
+                await store.find(artifact),
             )
             for known in state.jobs
             if job in (None, known.spec.name)
@@ -238,7 +283,7 @@ class Service:
         """See `Waist.artifact_data`."""
         if stored.artifact.link is not None:
             return
-        path = self._parts.places.artifacts.path(stored.artifact)
+        path = await self._parts.places.artifacts.path(stored.artifact)
         try:
             file = await asyncio.to_thread(path.open, "rb")
         except FileNotFoundError as error:
@@ -264,6 +309,9 @@ class Service:
         for row in old:
             freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
         await parts.store.delete_runs([row.id for row in old])  # last: cut off before, all of it is done again
+        kept = {id_ for (id_,) in await parts.store.tables.read("SELECT id FROM run")}
+        freed += await parts.places.artifacts.sweep(kept, now - KEEP_UNUSED)
+        freed += await parts.uploads.delete_unused(now - KEEP_UNUSED)
         in_use = [
             spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
         ]

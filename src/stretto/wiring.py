@@ -21,8 +21,10 @@ from stretto.service import Service, ServiceParts
 from stretto.settings import Settings
 from stretto.sources.git import Repositories
 from stretto.store.artifacts import FileArtifacts
+from stretto.store.blobs import FileBlobs
 from stretto.store.logs import FileLogs
 from stretto.store.sqlite import SqliteStore
+from stretto.store.uploads import Uploads
 
 LEAST_JOBS: Final = 4
 """Jobs at once on a small machine: they wait for disk and network most of the time."""
@@ -61,11 +63,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         return drivers[name]
 
     store = await SqliteStore.open(home / "stretto.db")
+    uploads = Uploads(store.tables, FileBlobs(home / "uploads", store.tables))
     try:
         yield Service(
             ServiceParts(
                 store=store,
-                repositories=Repositories(home),
+                repositories=Repositories(home, uploads.get),
                 driver=driver,
                 driver_names=tuple(DRIVERS),
                 default_driver=settings.driver,
@@ -79,6 +82,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 attempts=home / "attempts",
                 jobs=settings.jobs or max(LEAST_JOBS, 2 * (os.cpu_count() or 1)),
                 prepare_ahead=settings.prepare_ahead,
+                uploads=uploads,
+                upload_limit_bytes=settings.api.max_upload_mb * MIB,
                 owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
             )
         )
