@@ -80,7 +80,9 @@ class SqliteStore:
             _insert_spec(connection, number, new.spec, spec)
             return rows.read_run(connection.execute(SQL["select_run"], (values[0],)).fetchone()), True
 
-        return await self._write(act)
+        stored = await self._write(act)
+        self._reader.wake()
+        return stored
 
     async def accept(self, new: Sequence[NewRequest]) -> list[tuple[RunRow, bool]]:
         """Store undefined runs with RunSubmitted, all in one transaction; False where the idempotency key was already there."""
@@ -106,7 +108,9 @@ class SqliteStore:
                 done.append((rows.read_run(row), known is None))
             return done
 
-        return await self._write(act)
+        stored = await self._write(act)
+        self._reader.wake()
+        return stored
 
     async def define(self, claim: Claim, spec: RunSpec) -> RunRow:
         """Give an undefined run its spec; FenceLostError, StoreError if it has one already."""
@@ -189,6 +193,7 @@ class SqliteStore:
                 raise fence_lost(claim)
 
         await self._write(act)
+        self._reader.wake()
 
     async def keep_lease(self, owner: str, lease_s: float, place: str = "") -> None:
         """Start or renew the owner's lease, by this host's clock; to be called well before it runs out."""
