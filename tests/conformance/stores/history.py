@@ -87,7 +87,7 @@ def _random_event(chance: random.Random, run: Run, at: datetime) -> ev.Event:
             ev.JobQueued(at, name),
             ev.JobEnded(at, name, Status.SKIPPED, Reason.CONDITION, chance.choice(TEXTS)),
         ]
-    for i in [*run.queued, *run.backing_off]:
+    for i in [*run.queued["fake"], *run.backing_off]:
         options.append(ev.AttemptStarting(at, run.jobs[i].spec.name, len(run.jobs[i].attempts) + 1))
     for i in run.failed_once:
         options.append(ev.JobRetried(at, run.jobs[i].spec.name, at + timedelta(seconds=chance.random())))
