@@ -56,9 +56,13 @@ class FileArtifacts:
     async def layer(self, key: AttemptKey, artifacts: Sequence[Artifact]) -> Path:
         """Return the directory that holds the attempt's artifacts under their paths, made of their objects if it isn't there."""
         layer = attempt_path(self._layers, key)
-        if not layer.exists():
+        if not self.has_layer(key):
             await asyncio.to_thread(self._rebuild, layer, artifacts)
         return layer
+
+    def has_layer(self, key: AttemptKey) -> bool:
+        """Say whether the attempt's layer is here."""
+        return attempt_path(self._layers, key).exists()
 
     async def path(self, artifact: Artifact) -> Path:
         """Return where the artifact's bytes are; StoreError if they are gone or cut short, and for a link, which has none."""

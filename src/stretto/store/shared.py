@@ -40,6 +40,8 @@ class SharedArtifacts:
 
     async def layer(self, key: AttemptKey, artifacts: Sequence[Artifact]) -> Path:
         """Return the attempt's layer, made of what is here and what is brought here."""
+        if self._files.has_layer(key):
+            return await self._files.layer(key, artifacts)
         for _ in range(_TRIES - 1):
             await self._fetch(artifacts)
             try:
