@@ -228,7 +228,7 @@ async def test_blob_is_deleted_when_nothing_uses_it(shared: SharedHarness, hosts
         assert await blobs.delete_unused(YESTERDAY) == 0  # its outcome may be about to go on record
         assert await blobs.delete_unused(TOMORROW) == len(b"lost")
         assert (await blobs.has(kept[0].digest), await blobs.has(lost.digest)) == (True, False)
-    with pytest.raises(StoreError, match="gone"):
+    with pytest.raises(NotFoundError, match="gone"):
         await hosts[1].path(lost)
     assert (await hosts[1].path(kept[0])).read_bytes() == b"kept"
 

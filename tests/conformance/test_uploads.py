@@ -164,6 +164,21 @@ async def test_upload_that_is_asked_for_is_kept_another_day(
     assert row.commit == head
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+async def test_accepted_request_keeps_its_upload(
+    place: Place, hosts: list[Service], repository: Path, head: str
+) -> None:
+    """A run that is accepted and not compiled yet says what it is of, and keeps the upload; an unknown one is refused."""
+    upload = await send(hosts[0], repository, head)
+    [(row, _)] = await hosts[1].accept(RunRequest(upload=upload.id))
+    assert (row.repository, row.branch) == (REPOSITORY, "topic")
+    place.make_old()
+    await hosts[0].gc(keep_days=30, max_bytes=1 << 40)
+    assert (await hosts[1].compile(RunRequest(upload=upload.id)))[0].name == "built"
+    with pytest.raises(NotFoundError):
+        await hosts[0].accept(RunRequest(upload="0" * 64))
+
+
 async def test_what_an_upload_says_of_itself_holds(hosts: list[Service], repository: Path, head: str) -> None:
     """A request can't give an upload another repository, branch or commit; an unknown upload is told."""
     upload = await send(hosts[0], repository, head)

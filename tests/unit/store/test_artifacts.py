@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stretto.core.errors import DiskFullError, StoreError
+from stretto.core.errors import DiskFullError, NotFoundError, StoreError
 from stretto.core.ports import ArtifactFile
 from stretto.core.spec import AttemptKey
 from stretto.store import artifacts as subject
@@ -67,7 +67,7 @@ async def test_layers_are_copies_where_there_are_no_hard_links(
 
 
 async def test_damage_is_told(store: FileArtifacts, make) -> None:
-    """An object that is gone, cut short or changed is named in a StoreError."""
+    """An object that is gone, cut short or changed is named in the error."""
     (made,) = await store.add(KEY, [make("a", b"data")])
     path = await store.path(made)
     path.write_bytes(b"dato")
@@ -77,7 +77,7 @@ async def test_damage_is_told(store: FileArtifacts, make) -> None:
     with pytest.raises(StoreError, match="1 bytes, not 4"):
         await store.path(made)
     path.unlink()
-    with pytest.raises(StoreError, match="'a' is gone"):
+    with pytest.raises(NotFoundError, match="'a' is gone"):
         await store.path(made)
 
 
