@@ -2,23 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import pytest
-import schemathesis
-import schemathesis.openapi
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from schemathesis.core.result import Ok
-from schemathesis.specs.openapi import checks as openapi_checks
-
-from stretto.settings import Api, Settings
-from tests.support.api import Server, open_api
-from tests.unit.doors.rest.conftest import Place
+from tests.support.api import Server
 
 
 async def test_every_operation_tells_its_errors(server: Server) -> None:
