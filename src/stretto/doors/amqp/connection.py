@@ -39,6 +39,8 @@ OLDEST: Final = (3, 10)
 """RabbitMQ: the first with dead-lettering at least once."""
 
 _REFUSED: Final = (ProbableAuthenticationError, AuthenticationError, ConnectionNotAllowed, ChannelAccessRefused)
+_CLOSED_AT_OPEN: Final = "['Connection.OpenOk'], got <Connection.Close"
+"""How the library tells that the broker closed the connection instead of opening the virtual host; the reason is lost there."""
 _STRANGE: Final = (IncompatibleProtocolError, ProtocolSyntaxError, PAMQPException)
 
 
@@ -61,6 +63,11 @@ def foreign_errors(url: str) -> Iterator[None]:
             hint="check user, password and virtual host of the setting queue, and the user's permissions",
         ) from error
     except _STRANGE as error:
+        if _CLOSED_AT_OPEN in str(error):
+            raise SettingsError(
+                f"the message queue at {mask(url)} does not let us into this virtual host",
+                hint="does it exist, is it up, and may the user use it? (rabbitmqctl list_vhosts, list_permissions)",
+            ) from error
         raise QueueError(f"what answers at {mask(url)} does not speak AMQP 0-9-1") from error
     except TimeoutError as error:
         raise QueueError(f"the message queue at {mask(url)} does not answer in time") from error

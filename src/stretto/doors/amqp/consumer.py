@@ -176,14 +176,13 @@ class Consumer:
             await self._return(message)
 
     async def _return(self, message: AbstractIncomingMessage) -> None:
-        if message.channel.is_closed:
-            return  # it went back with the channel
-        await self._pause(self._pace.longest_pause_s)
         try:
             with foreign_errors(self._url):
-                await message.nack(requeue=True)
+                if not message.channel.is_closed:
+                    await self._pause(self._pace.longest_pause_s)
+                    await message.nack(requeue=True)
         except StrettoError:
-            pass  # likewise
+            pass  # it went back with its channel
 
     async def _answer(self, message: AbstractIncomingMessage, answer: Answer | UnusableError) -> None:
         if answer is Answer.KEEP:

@@ -63,18 +63,18 @@ class Outbox:
         A run that was told of long ago is told of again only when the queue is empty: while messages wait there its own is
         most likely among them, and telling of a long backlog every minute would make it longer every minute.
         """
-        waiting = await self._publisher.depth()
         count = 0
-        while run_ids := await self._store.unpublished(
-            older_than_s=self._rhythm.untold_s,
-            again_after_s=_NEVER_S if waiting else self._rhythm.again_s,
-            limit=PAGE,
-        ):
-            told = await self._publish(run_ids)
+        while True:
+            backlog = await self._publisher.depth()
+            run_ids = await self._store.unpublished(
+                older_than_s=self._rhythm.untold_s,
+                again_after_s=_NEVER_S if backlog else self._rhythm.again_s,
+                limit=PAGE,
+            )
+            told = await self._publish(run_ids) if run_ids else 0
             count += told
-            if told < len(run_ids) or len(run_ids) < PAGE:
-                break
-        return count
+            if told < PAGE:
+                return count
 
     async def _send(self) -> None:
         while True:

@@ -142,6 +142,8 @@ class Publisher:
             cause = error.__cause__
             if isinstance(cause, DeliveryError) and isinstance(cause.frame, Basic.Nack):
                 raise QueueError(f"the message queue at {mask(self._url)} takes no more messages") from cause
+            self._tell(error.message)
+            self._serves.clear()
             self._broken.set()  # a new connection declares the queues again: they may have been deleted
             raise
 
