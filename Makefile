@@ -14,7 +14,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt))
 export UV_SYSTEM_CERTS ?= true
 endif
 RUN := $(UV) run --no-sync
-FAST := not docker and not root and not browser and not postgres and not rabbitmq and not slow
+FAST := not docker and not root and not browser and not postgres and not rabbitmq and not compose and not systemd and not slow
 
 .PHONY: help setup demo check test nightly bench clean
 

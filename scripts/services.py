@@ -32,6 +32,8 @@ SERVICES: Final[dict[str, Service]] = {
     "rabbitmq": RabbitMQ(STATE),
     "busybox": Program("busybox", "busybox-static"),  # what tests put into their images
     "chromium": Program("chromium", "chromium"),  # looks at the HTML report
+    "compose": Program("docker-compose", "docker-compose"),  # reads compose.yaml
+    "systemd": Program("systemd-analyze", "systemd"),  # reads the units
 }
 
 

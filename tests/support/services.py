@@ -43,6 +43,8 @@ SERVICES: dict[str, tuple[Callable[[], object], str]] = {
     "postgres": (find_postgres, "STRETTO_TEST_POSTGRES leads to no PostgreSQL (scripts/services up postgres)"),
     "rabbitmq": (find_rabbitmq, "STRETTO_TEST_RABBITMQ leads to no RabbitMQ (scripts/services up rabbitmq)"),
     "browser": (lambda: shutil.which("chromium"), "no chromium"),
+    "compose": (lambda: shutil.which("docker-compose"), "no docker-compose (scripts/services up compose)"),
+    "systemd": (lambda: shutil.which("systemd-analyze"), "no systemd-analyze (scripts/services up systemd)"),
 }
 """Marker -> how to find the service, and what to say where it is missing."""
 

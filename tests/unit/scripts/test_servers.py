@@ -99,12 +99,11 @@ def test_own_postgres_keeps_what_was_committed_and_leaves_nothing(state: Path) -
         server.halt(kill=True)
         assert server.find(own=True) is None
         assert server.run() == server.run() == variables
-        with (
-            pytest.raises(psycopg.errors.AdminShutdown),  # halted in good order, though we are connected
-            psycopg.connect(variables["STRETTO_TEST_POSTGRES"]) as connection,
-        ):
+        with psycopg.connect(variables["STRETTO_TEST_POSTGRES"], autocommit=True) as connection:
             assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
             server.halt()
+            with pytest.raises(psycopg.errors.AdminShutdown):  # halted in good order, though we are connected
+                connection.execute("SELECT 1")
     finally:
         server.stop()
     server.stop()
