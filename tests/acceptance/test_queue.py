@@ -150,7 +150,10 @@ async def test_broker_away_under_load_loses_nothing(node: RabbitMQ, tmp_path: Pa
                     run_ids.extend(new)
                     await asyncio.sleep(0.02)
 
-            loading = asyncio.create_task(load(100))
+            await load(10)
+            await until(lambda: _none(store), "definition of the first")
+            await asyncio.sleep(1.0)  # RabbitMQ writes where a new queue is a moment after it says that there is one
+            loading = asyncio.create_task(load(90))
             await asyncio.sleep(0.1)
             await asyncio.to_thread(node.halt, kill=kill)
             await loading

@@ -39,7 +39,7 @@ class Backend(Waist, Protocol):
     async def accept(self, request: RunRequest) -> list[tuple[RunRow, bool]]:
         """Store what is asked for, to be compiled by whoever conducts it; False with a run that was there already."""
 
-    async def retry(self, run: str, failed_only: bool = True, by: str = "") -> RunRow:
+    async def retry(self, run: str, *, failed_only: bool = True, by: str = "") -> RunRow:
         """Store a new run of the same spec; with `failed_only`, what succeeded is kept."""
 
     async def add_upload(
@@ -74,6 +74,8 @@ class Door:
     tables: Tables
     metrics: Metrics
     is_conducting: Callable[[], bool] | None = None
+    queue_trouble: Callable[[], str | None] | None = None
+    """What is wrong with the message queue; None where there is no queue."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is to end: events stop, and who follows them goes on elsewhere."""
 
