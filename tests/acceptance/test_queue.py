@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,10 @@ from scripts.service.rabbitmq import RabbitMQ
 from stretto.doors.amqp.outbox import Outbox, Rhythm
 from stretto.doors.amqp.publisher import Publisher
 from stretto.store.sqlite import SqliteStore
+from tests.support.background import until as wait
+from tests.support.cli import PROGRAM, environment
 from tests.support.queue import Broker, submit, until
+from tests.support.repository import make_repository
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.slow]
 
@@ -172,3 +178,95 @@ async def test_broker_away_under_load_loses_nothing(node: RabbitMQ, tmp_path: Pa
 
 async def _none(store: SqliteStore) -> bool:
     return not await undefined(store)
+
+
+PIPELINE = """
+name: effects
+jobs:
+  effect:
+    stage: build
+    image: any
+    script: echo $EFFECT >> %s
+"""
+
+
+class Server:
+    """Processes of one server, which share a home, a repository and a queue."""
+
+    def __init__(self, folder: Path, queue: str) -> None:
+        self.effects = folder / "effects"
+        self.repository = make_repository(folder / "repository", {"pipeline.yml": PIPELINE % self.effects})
+        self._home = folder / "home"
+        variables = {"STRETTO_QUEUE": queue, "STRETTO_DRIVER": "process", "STRETTO_API_LOCAL_ROOT": str(folder)}
+        self._environment = environment(self._home, variables)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.url = ""
+        self._token = self._say("token", "create", "tester", "--scope", "admin").strip()
+
+    def begin(self, role: str) -> None:
+        """Start a process; of an API, know its URL."""
+        command = [PROGRAM, "serve", "--role", role, *(["--port", "0"] if role == "api" else [])]
+        process = subprocess.Popen(
+            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        )
+        self._processes.append(process)
+        if role == "api":
+            assert process.stdout is not None
+            self.url = process.stdout.readline().decode().strip()
+
+    def call(self, path: str, body: Any = None) -> tuple[int, Any]:
+        """Return status and answer of a request."""
+        request = urllib.request.Request(
+            f"{self.url}{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.load(answer)
+
+    def statuses(self) -> Counter[str]:
+        """Return how many runs there are of each status; none has failed."""
+        runs = self.call("/api/v1/runs?limit=500")[1]["runs"]
+        assert not [run["message"] for run in runs if run["status"] == "failed"]
+        return Counter(run["status"] for run in runs)
+
+    def close(self) -> None:
+        """End all in good order."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.communicate(timeout=30)
+
+    def _say(self, *arguments: str) -> str:
+        return subprocess.run(
+            [PROGRAM, *arguments], env=self._environment, check=True, capture_output=True
+        ).stdout.decode()
+
+
+def test_server_accepts_while_its_queue_is_away(node: RabbitMQ, tmp_path: Path) -> None:
+    """An API and two conductors: what is posted while RabbitMQ is away is accepted at once, and runs, once, when it is back."""
+    server = Server(tmp_path, (node.find() or {})["STRETTO_TEST_RABBITMQ"])
+    try:
+        for role in ("api", "conductor", "conductor"):
+            server.begin(role)
+        wait(lambda: server.call("/ready")[1]["status"] == "ok", "readiness")
+
+        def post(number: int) -> None:
+            body = {"repository": str(server.repository), "branch": "main", "variables": {"EFFECT": str(number)}}
+            status, _ = server.call("/api/v1/runs", body)
+            assert status == 202
+
+        for number in range(10):
+            post(number)
+        wait(lambda: server.statuses() == {"success": 10}, "end of ten runs")
+        node.halt()
+        wait(lambda: server.call("/ready")[1]["status"] == "degraded", "degraded readiness")
+        for number in range(10, 30):
+            post(number)
+        assert server.statuses() == {"success": 10, "pending": 20}
+        node.run()
+        wait(lambda: server.statuses() == {"success": 30}, "end of all runs")
+        wait(lambda: server.call("/ready")[1] == {"status": "ok"}, "readiness")
+    finally:
+        server.close()
+    assert sorted(map(int, server.effects.read_text().split())) == list(range(30))

@@ -1,6 +1,7 @@
 """A conductor process that takes submissions from a queue until it is killed.
 
-`python -m tests.support.conductor URL NAME STORE LOG`: NAME starts the queues' names. Each definition is a line in LOG, as is each refusal to define a run twice.
+`python -m tests.support.conductor URL NAME STORE LOG`: NAME starts the queues' names. Each definition is a line in LOG, as is
+each refusal to define a run twice.
 """
 
 from __future__ import annotations

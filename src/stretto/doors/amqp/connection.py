@@ -27,6 +27,8 @@ from stretto.core.errors import QueueError, SettingsError, StrettoError
 from stretto.doors.amqp.address import check_url, hide_password, mask
 
 log = logging.getLogger(__name__)
+for _library in ("aio_pika", "aiormq"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL)  # it logs, with traces, what it raises as well
 
 CONNECT_S: Final = 10.0
 CLOSE_S: Final = 5.0

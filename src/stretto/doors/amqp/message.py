@@ -129,8 +129,8 @@ def _check_request(request: Mapping[str, Any]) -> None:
         raise UnusableError(
             BAD_REQUEST, f"priority is {_shown(priority)}, not a whole number up to {_LARGEST_PRIORITY}"
         )
-    if not any(request.get(name) for name in ("repository", "upload", "definition")):
-        raise UnusableError(BAD_REQUEST, "there is no repository, no upload and no definition")
+    if "repository" not in request and "upload" not in request:
+        raise UnusableError(BAD_REQUEST, "name a repository or an upload")
 
 
 def _refuse_unknown(data: Mapping[str, Any], known: set[str] | frozenset[str], reason: str) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
-from stretto.core.errors import RunBusyError
+from stretto.access.repository import permitted
+from stretto.core.errors import InputError, RunBusyError
 from stretto.doors.amqp.address import check_url
 from stretto.doors.amqp.consumer import Consumer
 from stretto.doors.amqp.outbox import Outbox
@@ -15,6 +18,7 @@ from stretto.doors.amqp.publisher import Publisher
 from stretto.doors.amqp.topology import NAMES, Names
 from stretto.engine.worker import Worker
 from stretto.service import Service
+from stretto.settings import Settings
 from stretto.waist import RunRequest
 
 _UNDEFINED: Final = """
@@ -25,9 +29,11 @@ SELECT 1 FROM submission JOIN run ON run.number = submission.run WHERE run.id = 
 class Taking:
     """`consumer.Work`, done by the conductor of this process."""
 
-    def __init__(self, service: Service, worker: Worker) -> None:
+    def __init__(self, service: Service, worker: Worker, settings: Settings) -> None:
+        """The settings say which paths of this host and which drivers may be asked for: the same as over HTTP."""
         self._service = service
         self._worker = worker
+        self._settings = settings
         self._taking = 0
 
     def room(self) -> int:
@@ -53,8 +59,16 @@ class Taking:
         await self._worker.give_up(run_id, message)
 
     async def accept(self, request: RunRequest) -> None:
-        """Store what is asked for."""
-        await self._service.accept(request)
+        """Store what is asked for; SourceError, InputError for what may not be."""
+        allowed = {self._settings.driver, *self._settings.api.drivers.replace(",", " ").split()}
+        if request.driver is not None and request.driver not in allowed:
+            raise InputError(f"the driver {request.driver!r} can't be asked for here")
+        repository = request.repository
+        if repository is not None:
+            root = Path(self._settings.api.local_root) if self._settings.api.local_root else None
+            repository = await asyncio.to_thread(permitted, repository, local_root=root)
+        pipelines = tuple(dict.fromkeys(request.pipelines))
+        await self._service.accept(replace(request, repository=repository, pipelines=pipelines, directory=Path("/")))
 
 
 class Queue:
@@ -76,17 +90,20 @@ class Queue:
 
 
 @asynccontextmanager
-async def queueing(url: str, service: Service, worker: Worker | None, *, names: Names = NAMES) -> AsyncIterator[Queue]:
+async def queueing(
+    settings: Settings, service: Service, worker: Worker | None, *, names: Names = NAMES
+) -> AsyncIterator[Queue]:
     """Publish what `service` accepts and, with a worker, have it take what the queue has, until the body ends.
 
-    SettingsError where the URL is none; a queue that is away is waited for.
+    SettingsError where the setting `queue` is no URL; a queue that is away is waited for.
     """
+    url = settings.queue
     check_url(url)
     publisher = Publisher(url, names=names)
     outbox = Outbox(service.means.store, publisher)
     consumer = None
     if worker is not None:
-        consumer = Consumer(url, publisher, Taking(service, worker), names=names)
+        consumer = Consumer(url, publisher, Taking(service, worker, settings), names=names)
     async with asyncio.TaskGroup() as group:
         publishing = group.create_task(publisher.run(), name="queue publisher")
         telling = group.create_task(outbox.run(), name="outbox")

@@ -86,7 +86,7 @@ async def _queueing(settings: Settings, service: Service, worker: Worker | None)
     if not settings.queue:
         yield None
         return
-    async with queueing(settings.queue, service, worker) as queue:
+    async with queueing(settings, service, worker) as queue:
         yield queue
 
 
