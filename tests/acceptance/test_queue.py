@@ -40,7 +40,7 @@ class Conductors:
     def __init__(self, broker: Broker, store: Path, log: Path) -> None:
         self.log = log
         name = broker.names.submissions.removesuffix(".submissions")
-        self._command = [sys.executable, "-m", "tests.support.conductor", broker.url, name, str(store), str(log)]
+        self._command = [sys.executable, "-m", "tests.support.consumer", broker.url, name, str(store), str(log)]
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def begin(self) -> None:
