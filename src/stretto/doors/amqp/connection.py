@@ -50,7 +50,10 @@ _STRANGE: Final = (IncompatibleProtocolError, ProtocolSyntaxError, PAMQPExceptio
 def foreign_errors(url: str) -> Iterator[None]:
     """Make of the library's errors our own: SettingsError where the broker refuses us, QueueError otherwise."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            heed_cancellation()
     except StrettoError:
         raise
     except asyncio.CancelledError as error:
@@ -75,6 +78,12 @@ def foreign_errors(url: str) -> Iterator[None]:
         raise QueueError(f"the message queue at {mask(url)} does not answer in time") from error
     except (AMQPError, OSError, RuntimeError) as error:
         raise QueueError(f"the message queue at {mask(url)} does not answer: {_said(error, url)}") from error
+
+
+def heed_cancellation() -> None:
+    """Raise this task's CancelledError if somebody swallowed it, as `asyncio.wait_for` of Python 3.11 does when it comes late."""
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def connect(url: str, role: str) -> AbstractConnection:
@@ -141,6 +150,7 @@ async def first_of(*awaitables: Awaitable[Any]) -> None:
     """Come back when the first of them is done; the others are cancelled. Errors of theirs are not raised."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
+        heed_cancellation()
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
