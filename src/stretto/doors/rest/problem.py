@@ -122,7 +122,9 @@ def install(app: FastAPI) -> None:
     async def tell_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if not isinstance(error, ProblemError):
-            headers = {"Allow": ", ".join(_allowed(app, request.url.path))} if error.status_code == 405 else error.headers
+            headers = (
+                {"Allow": ", ".join(_allowed(app, request.url.path))} if error.status_code == 405 else error.headers
+            )
             error = ProblemError(error.status_code, _detail(error, request), headers=headers)
         return _respond(request, error)
 
