@@ -24,7 +24,7 @@ name: small
 jobs:
   one:
     stage: test
-    script: [echo hello, sleep "${PAUSE:-0}"]
+    script: [echo hello, sleep 0]
 """
 
 
@@ -91,7 +91,7 @@ def test_server_carries_a_run_out_and_leaves_no_token(
 
 def test_terminated_server_leaves_jobs_to_the_next(begun: Programs, tmp_path: Path, variables: dict[str, str]) -> None:
     """SIGTERM ends followers and the process within seconds, not the job; the next server carries the run to its end."""
-    make_repository(tmp_path / "repo", {"pipeline.yml": PIPELINE.replace("${PAUSE:-0}", "4")})
+    make_repository(tmp_path / "repo", {"pipeline.yml": PIPELINE.replace("sleep 0", "sleep 4")})
     first, url = serve(begun, tmp_path, variables)
     until((tmp_path / "home" / "server.json").exists, "server.json")
     headers = {"Authorization": f"Bearer {token_of(tmp_path / 'home')}"}
@@ -197,31 +197,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate of 127.0.0.1 that signs itself, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            key,
-            "-out",
-            cert,
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    command = ["openssl", "req", "-x509", *kind, *subject, "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
     return cert, key
 
 
