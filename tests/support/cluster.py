@@ -60,6 +60,7 @@ class Node:
     def kill(self) -> None:
         """End it with SIGKILL: it gets no chance to say anything."""
         assert self.process is not None
+        assert self.process.poll() is None, f"{self.name} ended by itself: {self.tail()}"
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=10)
 
