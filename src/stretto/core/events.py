@@ -66,6 +66,20 @@ class RunSubmitted:
 
 
 @dataclass(frozen=True, slots=True)
+class JobKept:
+    """The job succeeded in the run that this one does again, so it does not run: right after RunSubmitted, and never later.
+
+    `origin` is the key of the attempt that left the artifacts, as text; `run` the number of its run.
+    """
+
+    at: datetime
+    job: str
+    origin: str
+    run: int
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarted:
     """A conductor took the run up for the first time."""
 
@@ -98,11 +112,15 @@ class JobQueued:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarting:
-    """Decision: the driver is to start this attempt. Recorded before the driver is asked."""
+    """Decision: the driver is to start this attempt. Recorded before the driver is asked.
+
+    `place` names the back-ends it is started on; None where nobody reaches others.
+    """
 
     at: datetime
     job: str
     number: int
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +186,7 @@ class RunEnded:
 
 Event = (
     RunSubmitted
+    | JobKept
     | RunStarted
     | RunTimedOut
     | CancelRequested
@@ -183,6 +202,7 @@ Event = (
 
 KINDS: Final[dict[str, type[Event]]] = {
     "run_submitted": RunSubmitted,
+    "job_kept": JobKept,
     "run_started": RunStarted,
     "run_timed_out": RunTimedOut,
     "cancel_requested": CancelRequested,
@@ -214,6 +234,17 @@ def from_json(kind: str, at: datetime, data: Mapping[str, Any]) -> Event:
         raise StrettoError(f"unknown event kind {kind!r}: the store was written by a newer Stretto")
     fields = {name: _UNPACK.get(name, _same)(value) for name, value in data.items()}
     return cls(at=at, **fields)
+
+
+def to_record(event: Event) -> dict[str, Any]:
+    """Return the whole event as plain JSON data, with its `kind` and time (`at`, ISO 8601 in microseconds)."""
+    return {"kind": KIND_OF[type(event)], "at": event.at.isoformat()} | to_json(event)
+
+
+def from_record(record: Mapping[str, Any]) -> Event:
+    """Return the event that `to_record` made the record from."""
+    data = {name: value for name, value in record.items() if name not in ("kind", "at")}
+    return from_json(record["kind"], datetime.fromisoformat(record["at"]), data)
 
 
 def _same(value: Any) -> Any:
