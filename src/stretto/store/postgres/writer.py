@@ -26,6 +26,9 @@ _MAX_GROUP: Final = 1000
 _ANSWER_TIMEOUT_S: Final = 75.0
 """After this the way to the server is broken: it would have ended the statement itself."""
 
+_NO_SCANS: Final = "SET enable_seqscan = off"
+"""A plan is made once and kept: one made while a table was small would read all of it when it is large."""
+
 
 class Writer:
     """Writes for the tasks of one event loop; `written` is called after each group, `known` is shared with whoever claims."""
@@ -97,6 +100,7 @@ class Writer:
             try:
                 if self._connection is None:
                     self._connection = await self._database.connect()
+                    await self._connection.execute(_NO_SCANS)
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                     return await write_appends(self._connection, group, self._known)
             except (psycopg.Error, OSError) as error:
