@@ -139,6 +139,7 @@ def test_no_accepted_run_is_lost_or_done_twice(tmp_path: Path, database: str) ->
         "STRETTO_API_LOCAL_ROOT": str(tmp_path / "remotes"),
         "STRETTO_DOCKER_NETWORK": "host",
         "STRETTO_API_RATE_PER_MINUTE": "0",
+        "STRETTO_API_DRIVERS": "docker,process",
     }
     cluster = Cluster(tmp_path, variables, apis=2, conductors=3)
     killer = Killer(cluster)
