@@ -25,7 +25,7 @@ POLL_S: Final = 5.0
 """How long to rely on the store to tell of changes before looking all the same."""
 IDLE_SHARE: Final = 9.0
 """How many times as long as a look took the next one waits at least: looking takes no more than a tenth of the time."""
-RETRY_S: Final = (0.2, 30.0)
+RETRY_S: Final = (0.2, 5.0)
 """The shortest and longest wait before something is tried again that failed for want of the store or by a bug."""
 RELEASE_TIMEOUT_S: Final = 3.0
 REAP_EVERY_S: Final = 600.0
