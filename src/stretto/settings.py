@@ -115,6 +115,8 @@ class Settings:
     """MiB of artifacts that one job may leave."""
     server: str = ""
     """URL of a server that the command line talks to. Empty: it runs things itself."""
+    database: str = ""
+    """`postgresql://` URL of a server's database. Empty: SQLite in the home."""
     queue: str = ""
     """`amqp://` URL of the queue between a server's API and its conductors. Empty: the database is the queue."""
     api: Api = field(default_factory=Api)

@@ -170,8 +170,8 @@ def expected_rows(run: Run) -> Rows:
 
 
 def text(value: str | None) -> str | None:
-    """Return the text as a column shows it: what is no valid Unicode as an escape."""
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
+    """Return the text as a column shows it: NUL and what is no valid Unicode as escapes."""
+    return None if value is None else value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def fold(run_id: str, spec: RunSpec, events: tuple[ev.Event, ...]) -> Run:
