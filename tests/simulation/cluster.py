@@ -111,6 +111,7 @@ class MortalShelf:
     async def claim_next(self, owner: str, wanted: Wanted) -> list[Claim]:
         await self._reach()
         free = [run for run in self.shelf.runs.values() if self.shelf.is_free(run)]
+        free = [run for run in free if wanted.undefined or run.is_defined]
         claims = [self._claim(run, owner) for run in free[: wanted.limit]]
         await self._answer()
         return claims

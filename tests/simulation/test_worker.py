@@ -12,7 +12,7 @@ from stretto.core import events as ev
 from stretto.core.spec import AttemptKey, JobSpec, RunSpec
 from stretto.core.states import FINAL, Reason, Status
 from stretto.drivers.fake import FakePlan, FakeWorld
-from stretto.engine.worker import POLL_S
+from stretto.engine.worker import DRAIN_S, POLL_S, RELEASE_TIMEOUT_S
 from tests.simulation.cluster import BAD, LEASE_S, Cluster, Kept, MortalShelf, Steady
 from tests.simulation.history import Checker, scenario
 from tests.simulation.loop import run_virtually
@@ -187,6 +187,48 @@ def test_drain_hands_over_at_once() -> None:
         for run in runs:
             await until_over(run)
             assert [type(event) for event in run.disk.events].count(ev.AttemptStarting) == 1
+
+    play(story, job_s=60.0)
+
+
+def test_drain_ends_though_the_store_is_away() -> None:
+    """A drain while the store is away lets go of what it can't hand over, within seconds; another takes it up later."""
+
+    async def story(cluster: Cluster) -> None:
+        process = cluster.start()
+        run = accept(cluster)
+        await asyncio.sleep(5.0)
+        cluster.shelf.is_away = True
+        cluster.processes.remove(process)
+        began = asyncio.get_running_loop().time()
+        await process.worker.drain()
+        await process.task
+        assert asyncio.get_running_loop().time() - began < DRAIN_S + RELEASE_TIMEOUT_S
+        cluster.shelf.is_away = False
+        cluster.start()
+        await until_over(run)
+        assert cluster.world.runs_of(AttemptKey(run.id, "j0", 1)) == 1
+
+    play(story, job_s=60.0)
+
+
+def test_take_waits_for_room() -> None:
+    """A worker that is full takes the run that a queue tells of as soon as another one is over."""
+
+    async def story(cluster: Cluster) -> None:
+        process = cluster.start()
+        process.worker._terms = replace(process.worker._terms, runs=1, undefined=False)
+        first = accept(cluster, 1)
+        first.is_defined = True
+        await asyncio.sleep(5.0)
+        second = accept(cluster, 2)
+        taking = asyncio.create_task(process.worker.take(second.id))
+        await asyncio.sleep(20.0)
+        assert (first.status, second.owner, taking.done()) == (Status.RUNNING, None, False)
+        await until_over(first)
+        await taking
+        assert second.is_defined
+        await until_over(second)
 
     play(story, job_s=60.0)
 
