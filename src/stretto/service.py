@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -14,10 +14,23 @@ from stretto.compilation import Compiler
 from stretto.core.again import keep
 from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
-from stretto.core.ports import Claim, Driver, NewRequest, NewRun, Repositories, RunFilter, RunRow, Source, Store
+from stretto.core.ports import (
+    Claim,
+    Driver,
+    NewRequest,
+    NewRun,
+    Repositories,
+    RunFilter,
+    RunRow,
+    Source,
+    Store,
+    Upload,
+    UploadStore,
+)
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL, Status
+from stretto.core.upload import check_facts, make_upload
 from stretto.engine.attempt import Places
 from stretto.engine.conductor import CANCEL
 from stretto.engine.leases import hold
@@ -34,6 +47,8 @@ PAGE = 500
 """How many runs `gc` reads at once."""
 KEEP_TREES = timedelta(hours=1)
 """A checkout used less than this ago is kept whatever the limit: making it again right away is slow."""
+KEEP_UNUSED = timedelta(days=1)
+"""Uploads and artifacts that no run uses are kept this long: what uses them may be about to go on record."""
 CHUNK_BYTES = 1 << 18
 """How much of an artifact is read at once."""
 LOOK_AGAIN_S = 2.0
@@ -59,6 +74,8 @@ class ServiceParts:
     jobs: int
     prepare_ahead: int
     owner: str
+    uploads: UploadStore
+    upload_limit_bytes: int
     place: str
     serves: bool = False
 
@@ -68,10 +85,14 @@ class Service:
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
-        self._compiler = Compiler(parts.repositories, default_driver=parts.default_driver, check_driver=parts.driver)
+        self._compiler = Compiler(
+            parts.repositories, parts.uploads, default_driver=parts.default_driver, check_driver=parts.driver
+        )
         self._slots: dict[int, Slots] = {}
         self._checkouts: dict[str, asyncio.Task[Path]] = {}
         self._conducting: set[str] = set()
+        self.announce: Callable[[Iterable[str]], None] | None = None
+        """Told of the ids of runs that `accept` stored, for a queue; returns at once and never fails."""
         self.means = Means(
             store=parts.store,
             driver=parts.driver,
@@ -109,6 +130,9 @@ class Service:
 
         False with a run whose idempotency key was there already. Looks at no repository.
         """
+        if request.upload is not None:
+            upload = await self._parts.uploads.use(request.upload)
+            request = replace(request, repository=upload.repository, branch=upload.branch)
         new = []
         for name in request.pipelines or ("",):
             one = replace(request, pipelines=(name,) if name else ())
@@ -125,7 +149,32 @@ class Service:
                     priority=request.priority,
                 )
             )
-        return await self._parts.store.accept(new)
+        stored = await self._parts.store.accept(new)
+        if self.announce is not None:
+            self.announce(row.id for row, is_new in stored if is_new)
+        return stored
+
+    async def add_upload(
+        self,
+        data: AsyncIterator[bytes],
+        *,
+        commit: str,
+        repository: str,
+        branch: str | None = None,
+        digest: str | None = None,
+        by: str = "",
+    ) -> Upload:
+        """Take a git pack that holds `commit` (full hash) without its history; its id is what `RunRequest.upload` names.
+
+        `repository` is what people call the repository it came from; `digest` is the SHA-256 that the pack must have. The same
+        again gives the same. InputError for what can't be, TooLargeError, SourceError for a pack that is not whole or does harm.
+        """
+        check_facts(commit=commit, repository=repository, branch=branch)
+        limit = self._parts.upload_limit_bytes
+        async with self._parts.repositories.receive_pack(data, commit=commit, digest=digest, limit_bytes=limit) as pack:
+            upload = make_upload(pack, commit=commit, repository=repository, branch=branch, by=by, now=self._now())
+            await self._parts.uploads.add(upload, pack.path)
+        return upload
 
     async def compile_accepted(self, row: RunRow, asked: Mapping[str, Any]) -> RunSpec:
         """Return the spec of a run that was accepted, and begin to make its checkout; InputError."""
@@ -222,6 +271,17 @@ class Service:
         row, state = await self._load(run)
         return build(row, state, now=self._now())
 
+    async def find_spec(self, run: str) -> RunSpec | None:
+        """Return what the run consists of, None while it is not compiled; NotFoundError."""
+        row = await self._parts.store.find_run(run)
+        stored = await self._parts.store.load(row.id)
+        return None if stored.request is not None else stored.spec
+
+    async def read_events(self, run: str, after: int = 0) -> list[tuple[int, Event]]:
+        """Return the run's events after sequence number `after` that are on record by now; NotFoundError."""
+        row = await self._parts.store.find_run(run)
+        return await self._parts.store.read_events(row.id, after)
+
     async def watch(self, run: str, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
         """See `Waist.watch`."""
         store = self._parts.store
@@ -248,6 +308,10 @@ class Service:
         ):
             yield data
 
+    async def log_size(self, request: LogRequest) -> int:
+        """Return how many bytes of an attempt's output there are by now; NotFoundError."""
+        return await self._parts.places.logs.size(await self._attempt(request))
+
     async def log_lines(self, request: LogRequest) -> list[tuple[datetime, bytes]]:
         """See `Waist.log_lines`."""
         return await self._parts.places.logs.lines(await self._attempt(request))
@@ -257,12 +321,13 @@ class Service:
         row, state = await self._load(run)
         if job is not None and job not in state.graph.index:
             raise _no_job(row, job, list(state.graph.index))
+        store = self._parts.places.artifacts
         return [
             StoredArtifact(
                 known.spec.name,
                 state.artifacts_key(known).number,
                 artifact,
-                None if artifact.link is not None else self._parts.places.artifacts.path(artifact),
+                await store.find(artifact),
             )
             for known in state.jobs
             if job in (None, known.spec.name)
@@ -273,7 +338,7 @@ class Service:
         """See `Waist.artifact_data`."""
         if stored.artifact.link is not None:
             return
-        path = self._parts.places.artifacts.path(stored.artifact)
+        path = await self._parts.places.artifacts.path(stored.artifact)
         try:
             file = await asyncio.to_thread(path.open, "rb")
         except FileNotFoundError as error:
@@ -306,6 +371,9 @@ class Service:
         for row in old:
             freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
         await parts.store.delete_runs([row.id for row in old])  # last: cut off before, all of it is done again
+        kept = {id_ for (id_,) in await parts.store.tables.read("SELECT id FROM run")}
+        freed += await parts.places.artifacts.sweep(kept, now - KEEP_UNUSED)
+        freed += await parts.uploads.delete_unused(now - KEEP_UNUSED)
         in_use = [
             spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
         ]

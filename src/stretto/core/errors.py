@@ -5,12 +5,14 @@
     │   ├── DefinitionError               one or more faults in a definition file
     │   ├── SourceError                   repository, branch, tag or commit can't be had
     │   ├── SettingsError                 stretto.toml or a STRETTO_* variable is wrong
+    │   ├── TooLargeError                 what was sent has more bytes than is taken
     │   └── NotFoundError                 no such run, stage, job, attempt or artifact
     ├── StoreError               exit 3   the store can't do its work
     │   ├── SchemaError                   the store was written by an older or newer Stretto
     │   ├── DiskFullError                 no room left
     │   ├── FenceLostError                another conductor owns the run now
     │   └── RunBusyError         exit 2   a live conductor owns the run
+    ├── QueueError               exit 1   the message queue doesn't answer, or does not take a message
     ├── DriverError              exit 1   an attempt can't be started, watched or stopped; carries a `reason`
     │   └── EngineUnavailableError        the back-end doesn't answer; trying later may help
     └── TransitionError          exit 3   an event that the state of the run does not allow: a bug
@@ -74,6 +76,10 @@ class SettingsError(InputError):
     """A setting is unknown, has the wrong type or contradicts another."""
 
 
+class TooLargeError(InputError):
+    """What was sent has more bytes than is taken; what had come of it is deleted."""
+
+
 class NotFoundError(InputError):
     """No such run, stage, job, attempt or artifact."""
 
@@ -100,6 +106,12 @@ class RunBusyError(StoreError):
     """A live conductor owns the run."""
 
     exit_code = 2
+
+
+class QueueError(StrettoError):
+    """The message queue does not answer or does not take a message; trying later may help."""
+
+    exit_code = 1
 
 
 class DriverError(StrettoError):

@@ -1,6 +1,6 @@
 """What comes next: the tree a job starts with, and the jobs worth making ready before they are allowed to start.
 
-Pure, apart from asking the artifact store where a layer is.
+Pure, apart from asking the artifact store for a layer.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def givers(run: Run, job: JobRun) -> list[JobRun]:
     return [giver for need in job.spec.needs if need.artifacts and (giver := run.job(need.job)).spec.artifacts]
 
 
-def layers(run: Run, job: JobRun, artifacts: ArtifactStore) -> list[Path]:
+async def layers(run: Run, job: JobRun, artifacts: ArtifactStore) -> list[Path]:
     """Return the artifact layers under `job`'s tree; those of a later job of the spec hide those of an earlier one."""
     found = [giver for giver in givers(run, job) if giver.status is Status.SUCCESS and giver.artifacts]
     found.sort(key=lambda giver: giver.index, reverse=True)
-    return [artifacts.layer(run.artifacts_key(giver)) for giver in found]
+    return [await artifacts.layer(run.artifacts_key(giver), giver.artifacts) for giver in found]
 
 
 def next_jobs(run: Run, room: int, prepares: Callable[[JobRun], bool], prepared: Container[str]) -> list[JobRun]:

@@ -260,7 +260,8 @@ class Conductor:
         if made is None or (made.done() and (made.cancelled() or made.exception() is not None)):
             made = self._checkout = asyncio.create_task(self.parts.trees.checkout(self.run), name="checkout")
         checkout = made.result() if made.done() else await asyncio.shield(made)
-        lowers = [*ahead.layers(self.run, job, self.parts.places.artifacts), *([] if checkout is None else [checkout])]
+        layers = await ahead.layers(self.run, job, self.parts.places.artifacts)
+        lowers = [*layers, *([] if checkout is None else [checkout])]
         return Launch(
             key=key,
             job=job.spec,

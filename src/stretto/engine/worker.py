@@ -17,7 +17,7 @@ from stretto.core.ports import Claim, Wanted
 from stretto.engine.conductor import CANCEL
 from stretto.engine.leases import Lease, hold
 from stretto.engine.slots import Slots
-from stretto.engine.tenure import Means, Tenure, carry_on
+from stretto.engine.tenure import Means, Tenure, carry_on, give_up
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,9 @@ class Worker:
         self._reap = reap
         self._held: dict[str, _Held] = {}
         self._news = asyncio.Event()
+        self._freed = asyncio.Event()
         self._draining = asyncio.Event()
         self._ended = asyncio.Event()
-        self._freed = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
         self._cut_off = False
         self._group: asyncio.TaskGroup | None = None
@@ -88,6 +88,17 @@ class Worker:
     def held(self) -> int:
         """How many runs are held now."""
         return len(self._held)
+
+    @property
+    def room(self) -> int:
+        """How many more runs it would take now."""
+        return 0 if self._lease is None or self._draining.is_set() else max(0, self._terms.runs - self.held)
+
+    async def wait_for_room(self) -> None:
+        """Come back when there is room for one more run."""
+        while self.room == 0:
+            self._freed.clear()
+            await self._wait_for(self._freed, POLL_S)
 
     async def run(self) -> None:
         """Conduct runs until `drain` is called; whatever goes wrong with the store in between is waited out."""
@@ -134,7 +145,7 @@ class Worker:
                 claim = await self._means.store.claim(run_id, lease.owner, lease.place)
             except RunBusyError:
                 return
-            if self._draining.is_set():
+            if self._lease is not lease or self._draining.is_set():
                 await self._release(claim, lease)
                 raise StoreError("this conductor claims nothing any more")
             held = self._begin(group, lease, claim)
@@ -144,6 +155,22 @@ class Worker:
             waiting.cancel()
         if not held.defined.is_set():
             raise StoreError(f"run {run_id} was handed over before it was defined")
+
+    async def give_up(self, run_id: str, message: str) -> None:
+        """End a run that has no spec as `failed`, with reason `engine_fault`; one that has a spec or an end is left alone.
+
+        NotFoundError; StoreError as of `take`, RunBusyError where a live conductor has the run, this one for example.
+        """
+        lease = self._lease
+        if lease is None or self._draining.is_set():
+            raise StoreError("this conductor claims nothing now")
+        if run_id in self._held:
+            raise RunBusyError(f"run {run_id} is being conducted here")
+        claim = await self._means.store.claim(run_id, lease.owner, lease.place)
+        try:
+            await give_up(self._means, claim, message)
+        finally:
+            await self._release(claim, lease)
 
     # ------------------------------------------------------------------------------------------------------ serving
 
@@ -174,6 +201,7 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group, self._lease = group, lease
+                self._freed.set()
                 helpers = [
                     group.create_task(self._watch(), name="watch for changes"),
                     group.create_task(self._reap_now_and_then(), name="reap"),

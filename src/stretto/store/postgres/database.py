@@ -120,12 +120,13 @@ class Database:
         except (psycopg.Error, OSError) as error:
             raise self.error(error) from error
 
-    async def call(self, act: Callable[[Connection], Awaitable[T]]) -> T:
+    async def call(self, act: Callable[[Connection], Awaitable[T]], *, patience_s: float | None = None) -> T:
         """Return what `act`, which may be repeated, does over a connection of the pool; StoreError, and what `act` raises.
 
-        It is repeated while the server is away, or another transaction is in the way, for as long as a call is patient.
+        It is repeated while the server is away, or another transaction is in the way, for `patience_s` (None: as long as a
+        call is patient).
         """
-        retry = Retry(self.patience.call_s)
+        retry = Retry(self.patience.call_s if patience_s is None else patience_s)
         while True:
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S), self._pool.connection(retry.left_s()) as connection:
