@@ -84,6 +84,10 @@ class Worker:
         """How many runs are held now."""
         return len(self._held)
 
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Return for each driver how many slots are taken, and how many there are."""
+        return self._slots.usage()
+
     async def run(self) -> None:
         """Conduct runs until `drain` is called; whatever goes wrong with the store in between is waited out."""
         pause_s, tenures = RETRY_S[0], 0
