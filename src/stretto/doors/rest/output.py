@@ -101,7 +101,7 @@ async def read_events(
 async def _size(waist: Backend, wanted: LogRequest) -> int:
     """Return how much output there is; NotFoundError, but not for a follower of what is still to start."""
     try:
-        return await waist.log_size(wanted)
+        return await waist.log_size(replace(wanted, follow=False))  # which would wait for the attempt
     except NotFoundError:
         if not wanted.follow or wanted.attempt is not None:
             raise
