@@ -12,6 +12,7 @@
     │   ├── DiskFullError                 no room left
     │   ├── FenceLostError                another conductor owns the run now
     │   └── RunBusyError         exit 2   a live conductor owns the run
+    ├── QueueError               exit 1   the message queue doesn't answer, or does not take a message
     ├── DriverError              exit 1   an attempt can't be started, watched or stopped; carries a `reason`
     │   └── EngineUnavailableError        the back-end doesn't answer; trying later may help
     └── TransitionError          exit 3   an event that the state of the run does not allow: a bug
@@ -105,6 +106,12 @@ class RunBusyError(StoreError):
     """A live conductor owns the run."""
 
     exit_code = 2
+
+
+class QueueError(StrettoError):
+    """The message queue does not answer or does not take a message; trying later may help."""
+
+    exit_code = 1
 
 
 class DriverError(StrettoError):
