@@ -20,7 +20,6 @@ from stretto.reports import schema
 from tests.support.cli import PROGRAM, environment
 from tests.unit.doors.cli.conftest import PIPELINE, Place, Said
 
-
 GROUPS: dict[str, LazyGroup] = {
     "db": db.command,
     "token": token.command,
