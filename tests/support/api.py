@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import httpx2
 from fastapi import FastAPI
@@ -16,10 +21,13 @@ from stretto.access.principal import Scope
 from stretto.doors.rest.app import build
 from stretto.doors.rest.deps import Door
 from stretto.doors.rest.metrics import Metrics
+from stretto.doors.server.serve import BareServer, config
 from stretto.engine.worker import Worker
 from stretto.service import Service
 from stretto.settings import Settings
 from stretto.wiring import open_server
+
+T = TypeVar("T")
 
 
 class Time:
@@ -76,15 +84,67 @@ class Server:
         return httpx2.AsyncClient(transport=transport, base_url="http://server", headers=headers)
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A server that listens in a thread of this process. `ask` runs something in its loop."""
+
+    url: str
+    server: Server
+    loop: asyncio.AbstractEventLoop
+
+    def ask(self, what: Coroutine[Any, Any, T]) -> T:
+        """Return what the coroutine returns."""
+        return asyncio.run_coroutine_threadsafe(what, self.loop).result(60)
+
+
+@contextmanager
+def listening(settings: Settings, *, failures_per_minute: int = 20) -> Iterator[Listening]:
+    """Give the application behind a real socket, so that clients may block."""
+    begun: Future[Listening] = Future()
+    stop = threading.Event()
+
+    async def serve() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with open_api(settings, failures_per_minute=failures_per_minute) as server:
+                http = BareServer(config(server.app, settings.api, tls=False))
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+                serving = asyncio.create_task(http.serve(sockets=[listener]))
+                begun.set_result(Listening(url, server, asyncio.get_running_loop()))
+                await asyncio.to_thread(stop.wait)
+                server.door.closing.set()
+                http.should_exit = True
+                await serving
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            if not begun.done():
+                begun.set_exception(error)
+            raise
+
+    thread = threading.Thread(target=run, name="server of tests")
+    thread.start()
+    try:
+        yield begun.result(60)
+    finally:
+        stop.set()
+        thread.join(60)
+
+
 @asynccontextmanager
-async def open_api(settings: Settings) -> AsyncIterator[Server]:
+async def open_api(settings: Settings, *, failures_per_minute: int = 20) -> AsyncIterator[Server]:
     """Give the application over the settings' home; its conductor does nothing unless it is told to."""
     time = Time()
     async with (
         open_server(settings) as (service, worker),
         open_gate(
-            service.means.store.tables, rate_per_minute=settings.api.rate_per_minute, now=time.now, now_s=time.now_s
+            service.means.store.tables,
+            rate_per_minute=settings.api.rate_per_minute,
+            failures_per_minute=failures_per_minute,
+            now=time.now,
+            now_s=time.now_s,
         ) as gate,
     ):
-        door = Door(service, gate, settings, service.means.store.tables, Metrics())
+        door = Door(service, gate, settings, service.means.store.tables, Metrics(slots=worker.usage))
         yield Server(build(door), door, service, worker, gate, time)

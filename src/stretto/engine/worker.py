@@ -89,6 +89,10 @@ class Worker:
         """How many runs are held now."""
         return len(self._held)
 
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Return for each driver how many slots are taken, and how many there are."""
+        return self._slots.usage()
+
     @property
     def room(self) -> int:
         """How many more runs it would take now."""

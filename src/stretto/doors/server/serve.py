@@ -137,12 +137,12 @@ async def _answer(
         parts.gate,
         parts.settings,
         store.tables,
-        Metrics(),
+        Metrics(slots=parts.worker.usage),
         None if conducting is None else lambda: not conducting.done(),
         None if (queue := parts.queue) is None else lambda: queue.trouble,
     )
     app = build(door) if parts.role.api else bare(door)
-    server = _Server(_config(app, parts.settings.api, tls))
+    server = BareServer(config(app, parts.settings.api, tls=tls))
     url = _url(listener, tls, parts.settings.api)
     async with asyncio.TaskGroup() as group, _announced(parts, url):
         serving = group.create_task(server.serve(sockets=[listener]), name="http")
@@ -166,7 +166,7 @@ async def _announced(parts: Parts, url: str) -> AsyncIterator[None]:
         yield
 
 
-class _Server(uvicorn.Server):
+class BareServer(uvicorn.Server):
     """Leaves signals to us."""
 
     @contextmanager
@@ -175,7 +175,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: FastAPI, api: Api, tls: bool) -> uvicorn.Config:
+def config(app: FastAPI, api: Api, *, tls: bool) -> uvicorn.Config:
+    """Return how the application is served: no lifespan, no log and no header of the library's own."""
     return uvicorn.Config(
         app,
         log_config=None,
@@ -197,7 +198,7 @@ def _config(app: FastAPI, api: Api, tls: bool) -> uvicorn.Config:
 
 def refuse_open(api: Api, *, insecure: bool) -> None:
     """Refuse to listen where others can hear tokens go by; SettingsError."""
-    if bool(api.tls_cert) != bool(api.tls_key) and not api.tls_cert:
+    if api.tls_key and not api.tls_cert:
         raise SettingsError("api.tls_key is set and api.tls_cert is not")
     if api.tls_cert or api.proxies or insecure or _is_loopback(api.host):
         return
