@@ -13,17 +13,12 @@ from typing import Any, Final
 from stretto.core.errors import (
     AccessError,
     DefinitionError,
-    DiskFullError,
-    EngineUnavailableError,
     Fault,
     InputError,
     NotFoundError,
     RunBusyError,
-    SchemaError,
     ServerError,
-    SettingsError,
     SourceError,
-    StoreError,
     StrettoError,
 )
 
@@ -31,18 +26,12 @@ MEDIA_TYPE: Final = "application/problem+json"
 MAX_MESSAGE_CHARACTERS: Final = 4000
 
 _BY_TYPE: Final[dict[str, type[StrettoError]]] = {
-    "input": InputError,
     "source": SourceError,
-    "settings": SettingsError,
     "access": AccessError,
     "not-found": NotFoundError,
     "run-busy": RunBusyError,
-    "store": StoreError,
-    "schema": SchemaError,
-    "disk-full": DiskFullError,
-    "engine-unavailable": EngineUnavailableError,
 }
-"""The last word of a problem's `type`, where it says more than the status."""
+"""By the last word of a problem's `type`, where it says more than the status."""
 
 _BY_STATUS: Final[dict[int, type[StrettoError]]] = {
     HTTPStatus.UNAUTHORIZED: AccessError,
@@ -62,8 +51,8 @@ def to_error(status: int, media_type: str, body: bytes, *, server: str) -> Stret
     if isinstance(faults, list) and faults and all(isinstance(fault, Mapping) for fault in faults):
         return _definition(faults)
     message = _text(problem.get("detail")) or _text(problem.get("title")) or _phrase(status)
-    hint = _text(problem.get("hint")) or (LOGIN_HINT if status == HTTPStatus.UNAUTHORIZED else None)
-    kind = _BY_TYPE.get(str(problem.get("type", "")).rpartition("/")[2].rpartition(":")[2]) or _BY_STATUS.get(status)
+    hint = LOGIN_HINT if status == HTTPStatus.UNAUTHORIZED else _text(problem.get("hint"))
+    kind = _BY_TYPE.get(str(problem.get("type", "")).rpartition(":")[2]) or _BY_STATUS.get(status)
     if kind is None:
         kind = InputError if status < HTTPStatus.INTERNAL_SERVER_ERROR else ServerError
     if kind is ServerError:
