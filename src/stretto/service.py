@@ -42,7 +42,7 @@ class ServiceParts:
     """What the service joins; made by `wiring`.
 
     `driver` gives the driver of a name (one of `driver_names`), made on first use. `attempts` is where attempts have their
-    directories. `owner` names this process among conductors.
+    directories. `owner` names this process among conductors. `keep_days` and `keep_bytes` are what `gc` leaves unless told.
     """
 
     store: Store
@@ -55,10 +55,14 @@ class ServiceParts:
     jobs: int
     prepare_ahead: int
     owner: str
+    keep_days: float
+    keep_bytes: int
 
 
 class Service:
     """The waist over a store on this host."""
+
+    is_server = False
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
@@ -228,6 +232,7 @@ class Service:
                 len(known.attempts),
                 artifact,
                 None if artifact.link is not None else self._parts.places.artifacts.path(artifact),
+                row.id,
             )
             for known in state.jobs
             if job in (None, known.spec.name)
@@ -247,16 +252,18 @@ class Service:
             while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield data
 
-    async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
+    async def gc(self, *, keep_days: float | None, max_bytes: int | None, dry_run: bool = False) -> Swept:
         """See `Waist.gc`."""
         parts, now = self._parts, self._now()
+        keep = timedelta(days=parts.keep_days if keep_days is None else keep_days)
+        limit = parts.keep_bytes if max_bytes is None else max_bytes
         old: list[RunRow] = []
         unfinished: list[RunRow] = []
         before: int | None = None
         while page := await parts.store.list_runs(RunFilter(before=before, limit=PAGE)):
             before = page[-1].number
             unfinished += [row for row in page if row.ended_at is None]
-            old += [row for row in page if row.ended_at is not None and row.ended_at < now - timedelta(days=keep_days)]
+            old += [row for row in page if row.ended_at is not None and row.ended_at < now - keep]
         attempts = await self._reap(dry_run)
         if dry_run:
             return Swept(runs=len(old), attempts=attempts)
@@ -267,7 +274,7 @@ class Service:
         in_use = [
             spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
         ]
-        freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=max_bytes, in_use=in_use)
+        freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=limit, in_use=in_use)
         return Swept(runs=len(old), attempts=attempts, freed_bytes=freed)
 
     # ------------------------------------------------------------------------------------------------------ pieces

@@ -114,7 +114,7 @@ class Settings:
     artifacts_limit_mb: int = 2048
     """MiB of artifacts that one job may leave."""
     server: str = ""
-    """URL of a server that the command line talks to. Empty: it runs things itself."""
+    """URL of a server that the command line talks to. Empty: one that runs over `home`, else it does things itself; `none`: the latter."""
     queue: str = ""
     """`amqp://` URL of the queue between a server's API and its conductors. Empty: the database is the queue."""
     api: Api = field(default_factory=Api)

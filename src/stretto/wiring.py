@@ -27,6 +27,7 @@ from stretto.store.sqlite import SqliteStore
 LEAST_JOBS: Final = 4
 """Jobs at once on a small machine: they wait for disk and network most of the time."""
 MIB: Final = 1024 * 1024
+GIB: Final = 1024 * MIB
 
 
 class SystemClock:
@@ -80,6 +81,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 jobs=settings.jobs or max(LEAST_JOBS, 2 * (os.cpu_count() or 1)),
                 prepare_ahead=settings.prepare_ahead,
                 owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+                keep_days=settings.keep.days,
+                keep_bytes=int(settings.keep.max_gb * GIB),
             )
         )
     finally:

@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 import httpx2
 
 from stretto import __version__
+from stretto.client.problem import MEDIA_TYPE as PROBLEM
 from stretto.client.problem import to_error
 from stretto.client.target import Target
 from stretto.core.errors import ServerError, StrettoError
@@ -146,12 +147,13 @@ class Connection:
             headers = {"Accept-Encoding": "identity", "Range": f"bytes={offset}-"} if offset else _AS_IT_IS
             try:
                 async with self._send("GET", path, params=params, headers=headers) as answer:
-                    if offset and answer.status_code != HTTPStatus.PARTIAL_CONTENT:
-                        raise ServerError(f"{self.target.url} does not go on where it was cut off")
-                    async for data in self._chunks(answer):
+                    known = 0 if answer.status_code == HTTPStatus.PARTIAL_CONTENT else offset
+                    async for data in answer.aiter_bytes():
                         tries.reset()
-                        offset += len(data)
-                        yield data
+                        fresh, known = data[known:], max(0, known - len(data))
+                        offset += len(fresh)
+                        if fresh:
+                            yield fresh
                     return
             except _EndError:
                 return
@@ -161,9 +163,9 @@ class Connection:
     async def events(
         self, path: str, params: Mapping[str, Any] | None = None, *, after: str | None = None
     ) -> AsyncIterator[httpx2.ServerSentEvent]:
-        """Yield server-sent events for ever, those after the id `after` first; whoever reads them knows the last one.
+        """Yield server-sent events, from the one behind the id `after` on, until the server says that nothing follows.
 
-        A connection that was cut, or that the server closed, is made again behind the last event that came.
+        A connection that was cut, or that the server closed before, is made again behind the last event that came.
         """
         tries = _Tries(self.patience.follow_s)
         while True:
@@ -176,6 +178,10 @@ class Connection:
                     with _mapped(self.target):
                         async for event in httpx2.EventSource(answer, max_event_size=MAX_EVENT_BYTES):
                             tries.reset()
+                            if event.event == "end":
+                                return
+                            if event.event == "error":
+                                raise self._broken_off(event)
                             after = event.id or after
                             yield event
                 raise CutError(f"{self.target.url} closed the connection")
@@ -222,6 +228,16 @@ class Connection:
         except ValueError as error:
             raise ServerError(f"{self.target.url} answered with JSON that can't be read") from error
 
+    def _broken_off(self, event: httpx2.ServerSentEvent) -> StrettoError:
+        """Return the error that ended a stream of events: a problem, as far as it goes."""
+        body = event.data.encode()
+        try:
+            status = int(json.loads(body)["status"])
+        except (ValueError, KeyError, TypeError):
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+        error = to_error(status, PROBLEM, body, server=self.target.url)
+        return CutError(error.message, hint=error.hint) if status in RETRIED else error
+
     def _require(self, answer: httpx2.Response, media_type: str) -> None:
         found = _media_type(answer)
         if found != media_type:
@@ -234,15 +250,11 @@ class Connection:
     async def _some(self, answer: httpx2.Response, limit: int) -> bytes:
         """Return the body up to about `limit` bytes; a larger one is not read on."""
         body = bytearray()
-        async for data in self._chunks(answer):
+        async for data in answer.aiter_bytes():
             body += data
             if len(body) >= limit:
                 break
         return bytes(body[:limit])
-
-    async def _chunks(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
-        async for data in answer.aiter_bytes():
-            yield data
 
 
 _PREFIX: Final = "/api/v1"

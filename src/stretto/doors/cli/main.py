@@ -29,6 +29,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "resume": (f"{_HERE}.resume", "Carry on a run whose process is gone."),
     "artifacts": (f"{_HERE}.artifacts", "List or download what a run's jobs left."),
     "gc": (f"{_HERE}.gc", "Delete old runs, trees and mirrors."),
+    "login": (f"{_HERE}.login", "Keep the token for a server."),
+    "logout": (f"{_HERE}.logout", "Forget the token for a server."),
     "schema": (f"{_HERE}.schema", "Print the JSON Schema of pipeline.yml or of a report."),
     "completion": (f"{_HERE}.completion", "Print the completion script for a shell."),
     "version": (f"{_HERE}.version", "Print the version."),
