@@ -29,8 +29,8 @@ class RunRequest:
     `repository` None is the one that holds `directory`; `file` is a path within the repository at the commit; `pipelines`
     are names, needed where the repository has several; `overrides` are `KEY=VALUE` texts; `driver` None takes the setting.
     `working_tree` runs the files as they are now, untracked ones included, instead of a commit. `definition` is the text of a
-    definition file to use instead of the repository's. `upload` is the digest of a tree that was uploaded to a server, which
-    is then the repository.
+    definition file to use instead of the repository's. `upload` is the id of a tree that was uploaded to a server, which is
+    then the repository, and says itself which branch and commit it is.
     """
 
     repository: str | None = None

@@ -189,7 +189,7 @@ class Client:
         while len(rows) < which.limit:
             page = params | {"limit": min(PAGE, which.limit - len(rows))} | ({"before": before} if before else {})
             said = await self._connection.get("/runs", page)
-            rows += self._read(lambda said=said: [row_from_json(row) for row in said["runs"]])
+            rows += self._read(functools.partial(_rows, said))
             before = said.get("next")
             if before is None:
                 break
@@ -209,8 +209,10 @@ class Client:
     async def logs(self, request: LogRequest) -> AsyncIterator[bytes]:
         """See `Waist.logs`. A connection that is cut goes on at the byte where it was."""
         path, params = await self._log(request)
-        source = self._follow_log(path, params, request.offset) if request.follow else self._connection.bytes(
-            path, params, offset=request.offset
+        source = (
+            self._follow_log(path, params, request.offset)
+            if request.follow
+            else self._connection.read(path, params, offset=request.offset)
         )
         async with aclosing(source) as chunks:
             async for data in chunks:
@@ -220,7 +222,7 @@ class Client:
         """See `Waist.log_lines`."""
         path, params = await self._log(request)
         rest, lines = b"", []
-        async for data in self._connection.bytes(path, params | {"lines": "1"}):
+        async for data in self._connection.read(path, params | {"lines": "1"}):
             *whole, rest = (rest + data).split(b"\n")
             lines += whole
         return self._read(lambda: [_line(json.loads(line)) for line in lines if line])
@@ -236,7 +238,7 @@ class Client:
         if stored.artifact.link is not None:
             return
         path = f"{_path(stored.run)}/artifacts/{quote(stored.job, safe='')}/{quote(stored.artifact.path)}"
-        async with aclosing(self._connection.bytes(path)) as chunks:
+        async with aclosing(self._connection.read(path)) as chunks:
             async for data in chunks:
                 yield data
 
@@ -257,7 +259,9 @@ class Client:
                 read_s=COMPILE_READ_S,
             )
         upload = self._read(lambda: str(said["upload"]))
-        return replace(request, upload=upload, repository=found.repository, branch=None, commit=None, working_tree=False)
+        return replace(
+            request, upload=upload, repository=found.repository, branch=None, commit=None, working_tree=False
+        )
 
     async def _post(self, request: RunRequest) -> list[RunRow]:
         said = await self._connection.call(
@@ -268,7 +272,7 @@ class Client:
             again=True,
             read_s=COMPILE_READ_S,
         )
-        return self._read(lambda: [row_from_json(row) for row in said["runs"]])
+        return self._read(functools.partial(_rows, said))
 
     async def _spec(self, run: str) -> RunSpec:
         said = await self._connection.get(f"{_path(run)}/spec")
@@ -278,7 +282,7 @@ class Client:
         events: list[tuple[int, Event]] = []
         while True:
             said = await self._connection.get(f"{_path(run)}/events", {"after": events[-1][0] if events else 0})
-            page = self._read(lambda said=said: [(it["seq"], from_record(it["event"])) for it in said["events"]])
+            page = self._read(functools.partial(_events, said))
             if not page:
                 return events
             events += page
@@ -286,7 +290,7 @@ class Client:
     async def _watch(self, run: str, after: int) -> AsyncGenerator[tuple[int, Event], None]:
         async with aclosing(self._connection.events(f"{_path(run)}/events", after=str(after))) as said:
             async for it in said:
-                number, event = self._read(lambda it=it: (int(it.id), from_record(json.loads(it.data)["event"])))
+                number, event = self._read(functools.partial(_event, it.data))
                 if number <= after:
                     continue
                 after = number
@@ -298,9 +302,7 @@ class Client:
         """Yield what comes behind `offset`; the id of each event is where the log stands after it."""
         async with aclosing(self._connection.events(path, {**params, "follow": "1"}, after=str(offset))) as said:
             async for it in said:
-                position, data = self._read(
-                    lambda it=it: (int(it.id), base64.b64decode(json.loads(it.data)["b64"], validate=True))
-                )
+                position, data = self._read(functools.partial(_chunk, it.id, it.data))
                 if position <= offset:
                     continue
                 yield data[-(position - offset) :]
@@ -390,8 +392,25 @@ def _path(run: str) -> str:
 
 
 def _tell(stored: Callable[[RunRow], None] | None, rows: Sequence[RunRow]) -> None:
-    for row in rows if stored is not None else ():
-        stored(row)
+    if stored is not None:
+        for row in rows:
+            stored(row)
+
+
+def _rows(said: Any) -> list[RunRow]:
+    return [row_from_json(row) for row in said["runs"]]
+
+
+def _events(said: Any) -> list[tuple[int, Event]]:
+    return [(int(it["seq"]), from_record(it["event"])) for it in said["events"]]
+
+
+def _event(data: str) -> tuple[int, Event]:
+    return _events({"events": [json.loads(data)]})[0]
+
+
+def _chunk(position: str, data: str) -> tuple[int, bytes]:
+    return int(position), base64.b64decode(json.loads(data)["b64"], validate=True)
 
 
 def _facts(found: tree.Tree, file: tree.PackFile) -> dict[str, str]:

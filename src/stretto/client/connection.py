@@ -12,7 +12,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -60,7 +60,9 @@ class Patience:
 class CutError(ServerError):
     """The connection broke, or the server was away; the same call may succeed. `after_s` is when the server wants it again."""
 
-    def __init__(self, message: str, *, hint: str | None = None, sent: bool = True, after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, sent: bool = True, after_s: float | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.sent = sent
         self.after_s = after_s
@@ -138,9 +140,9 @@ class Connection:
                     raise
                 await tries.wait(error)
 
-    async def bytes(
+    async def read(
         self, path: str, params: Mapping[str, Any] | None = None, *, offset: int = 0
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the bytes that are at `path`, from `offset` on; where the connection is cut, go on behind what came."""
         tries = _Tries(self.patience.call_s)
         while True:
@@ -162,7 +164,7 @@ class Connection:
 
     async def events(
         self, path: str, params: Mapping[str, Any] | None = None, *, after: str | None = None
-    ) -> AsyncIterator[httpx2.ServerSentEvent]:
+    ) -> AsyncGenerator[httpx2.ServerSentEvent, None]:
         """Yield server-sent events, from the one behind the id `after` on, until the server says that nothing follows.
 
         A connection that was cut, or that the server closed before, is made again behind the last event that came.

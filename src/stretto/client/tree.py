@@ -58,7 +58,7 @@ async def find_tree(request: RunRequest) -> Tree:
 
     DefinitionError, SourceError, InputError, as they would come where it was run here.
     """
-    compiler = Compiler(Repositories(_NOWHERE), default_driver=_LENIENT, check_driver=str)
+    compiler = Compiler(Repositories(_NOWHERE), None, default_driver=_LENIENT, check_driver=str)
     _, specs = await compiler.compile(request)
     source = specs[0].source
     assert source is not None

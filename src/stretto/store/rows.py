@@ -59,7 +59,7 @@ def run_values(new: NewRun) -> Row:
         source.repository if source else None,
         source.branch if source else None,
         source.commit if source else None,
-        _text(source.commit_message) if source else None,
+        text(source.commit_message) if source else None,
         new.driver,
         new.by,
         micros(new.created_at),
@@ -78,7 +78,7 @@ def defined_values(spec: specs.RunSpec) -> Row:
     source = spec.source
     if source is None:
         return (spec.kind, spec.name, None, None, None, None)
-    return (spec.kind, spec.name, source.repository, source.branch, source.commit, _text(source.commit_message))
+    return (spec.kind, spec.name, source.repository, source.branch, source.commit, text(source.commit_message))
 
 
 def undefined_spec(row: RunRow) -> specs.RunSpec:
@@ -91,14 +91,14 @@ def spec_text(spec: specs.RunSpec) -> str:
     return encode(specs.to_json(spec))
 
 
-def decode(text: str) -> Any:
+def decode(body: str) -> Any:
     """Return what `encode` made the text of."""
-    return json.loads(text)
+    return json.loads(body)
 
 
-def read_spec(text: str) -> specs.RunSpec:
-    """Return the spec that `spec_text` made the text of."""
-    return specs.from_json(json.loads(text))
+def read_spec(body: str) -> specs.RunSpec:
+    """Return the spec that `spec_text` made."""
+    return specs.from_json(json.loads(body))
 
 
 def event_values(event: ev.Event) -> tuple[str, int, str]:
@@ -117,7 +117,7 @@ def changed_jobs(changes: Changes) -> list[Row]:
         (
             job.status,
             job.reason,
-            _text(job.message),
+            text(job.message),
             job.exit_code,
             _maybe(job.started_at),
             _maybe(job.ended_at),
@@ -143,11 +143,11 @@ def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
         (
             changes.run.graph.index[event.job],
             event.number,
-            _text(item.path),
+            text(item.path),
             item.size_bytes,
             item.digest,
             item.executable,
-            _text(item.link),
+            text(item.link),
         )
         for event in events
         if isinstance(event, ev.AttemptEnded)
@@ -158,7 +158,7 @@ def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
 def run_state(changes: Changes) -> Row:
     """Return the columns of `advance_run` that tell how the run stands."""
     run = changes.run
-    return (run.status, run.reason, _text(run.message), _maybe(run.started_at), _maybe(run.ended_at))
+    return (run.status, run.reason, text(run.message), _maybe(run.started_at), _maybe(run.ended_at))
 
 
 def read_run(row: Sequence[Any]) -> RunRow:
@@ -194,7 +194,7 @@ def _attempt_values(job: JobRun, attempt: Attempt) -> Row:
         attempt.number,
         attempt.status,
         outcome.reason if outcome else None,
-        _text(outcome.message) if outcome else None,
+        text(outcome.message) if outcome else None,
         outcome.exit_code if outcome else None,
         micros(attempt.starting_at),
         _maybe(attempt.started_at),
@@ -203,11 +203,11 @@ def _attempt_values(job: JobRun, attempt: Attempt) -> Row:
     )
 
 
-def _text(text: str | None) -> str | None:
-    """Return the text as a column can hold it: what is no valid Unicode as an escape (the event has it unchanged)."""
-    if text is None or text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def text(value: str | None) -> str | None:
+    """Return the text as a column can hold it: NUL and what is no valid Unicode as escapes (the event has it unchanged)."""
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _maybe(at: datetime | None) -> int | None:

@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "gc": (f"{_HERE}.gc", "Delete old runs, trees and mirrors."),
     "login": (f"{_HERE}.login", "Keep the token for a server."),
     "logout": (f"{_HERE}.logout", "Forget the token for a server."),
+    "db": (f"{_HERE}.db", "Look after the database of a server."),
     "schema": (f"{_HERE}.schema", "Print the JSON Schema of pipeline.yml or of a report."),
     "completion": (f"{_HERE}.completion", "Print the completion script for a shell."),
     "version": (f"{_HERE}.version", "Print the version."),

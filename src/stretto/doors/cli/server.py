@@ -1,7 +1,7 @@
 """Which of the two a command talks to: a server, or the state on this host; and with which token.
 
-A server that is named (`--server`, STRETTO_SERVER, the setting) is the one; `none` is none. Where none is named, it is the one that
-`stretto serve` runs over the same home, if it answers: its `server.json` says where. Else the command does the work itself.
+A server that is named (`--server`, STRETTO_SERVER, the setting) is the one; `none` is none. Where none is named, it is the one
+that `stretto serve` runs over the same home, if it answers: its `server.json` says where. Else the command does the work itself.
 """
 
 from __future__ import annotations
