@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stretto.compilation import Compiler
+from stretto.core.again import keep
 from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
 from stretto.core.ports import (
@@ -28,7 +29,7 @@ from stretto.core.ports import (
 )
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
-from stretto.core.states import FINAL
+from stretto.core.states import FINAL, Status
 from stretto.core.upload import check_facts, make_upload
 from stretto.engine.attempt import Places
 from stretto.engine.conductor import CANCEL
@@ -227,6 +228,33 @@ class Service:
             pass  # its owner takes the request from the store
         return await store.find_run(row.id)
 
+    async def retry(self, run: str, *, failed_only: bool = True, by: str = "") -> RunRow:
+        """See `Waist.retry`."""
+        store, now = self._parts.store, self._now()
+        row = await store.find_run(run)
+        if row.status not in FINAL:
+            raise InputError(f"run {row.number} is {row.status}: what is not over can't be done again")
+        stored = await store.load(row.id)
+        if stored.request is not None:  # it never came to a spec
+            request = NewRequest(
+                stored.request,
+                now,
+                kind=row.kind,
+                name=row.name,
+                repository=row.repository,
+                branch=row.branch,
+                by=by,
+                priority=row.priority,
+                retry_of=row.number,
+            )
+            return (await store.accept([request]))[0][0]
+        if failed_only and row.status is Status.SUCCESS:
+            message = f"run {row.number} has no job that failed: there is nothing to do again"
+            raise InputError(message, hint=f"`stretto retry {row.number} --all` runs every job again")
+        kept = keep(replay(row.id, stored.spec, stored.events), row.number, now) if failed_only else ()
+        new = NewRun(stored.spec, now, by, priority=row.priority, retry_of=row.number, kept=kept)
+        return (await store.create_run(new))[0]
+
     # ----------------------------------------------------------------------------------------------------- reading
 
     async def find_run(self, run: str) -> RunRow:
@@ -296,7 +324,7 @@ class Service:
         return [
             StoredArtifact(
                 known.spec.name,
-                len(known.attempts),
+                state.artifacts_key(known).number,
                 artifact,
                 await store.find(artifact),
                 row.id,
@@ -322,15 +350,21 @@ class Service:
     async def gc(self, *, keep_days: float | None, max_bytes: int | None, dry_run: bool = False) -> Swept:
         """See `Waist.gc`."""
         parts, now = self._parts, self._now()
-        keep = timedelta(days=parts.keep_days if keep_days is None else keep_days)
         limit = parts.keep_bytes if max_bytes is None else max_bytes
         old: list[RunRow] = []
+        done_again: set[int] = set()  # runs whose jobs, with logs and artifacts, a run that stays has kept
         unfinished: list[RunRow] = []
         before: int | None = None
+        since = now - timedelta(days=parts.keep_days if keep_days is None else keep_days)
         while page := await parts.store.list_runs(RunFilter(before=before, limit=PAGE)):
             before = page[-1].number
-            unfinished += [row for row in page if row.ended_at is None]
-            old += [row for row in page if row.ended_at is not None and row.ended_at < now - keep]
+            for row in page:  # newest first, and a run is newer than the one that it does again
+                if row.ended_at is None:
+                    unfinished.append(row)
+                if row.ended_at is not None and row.ended_at < since and row.number not in done_again:
+                    old.append(row)
+                elif row.retry_of is not None:
+                    done_again.add(row.retry_of)
         attempts = await self.reap(dry_run=dry_run)
         if dry_run:
             return Swept(runs=len(old), attempts=attempts)
@@ -420,6 +454,8 @@ class Service:
         if request.job not in state.graph.index:
             raise _no_job(row, request.job, list(state.graph.index))
         job = state.job(request.job)
+        if job.kept is not None and request.attempt is None:
+            return state.artifacts_key(job)
         while request.follow and not job.attempts and job.status not in FINAL:
             await self._parts.store.wait_for_change(LOOK_AGAIN_S)
             row, state = await self._load(request.run)

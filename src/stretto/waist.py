@@ -147,6 +147,12 @@ class Waist(Protocol):
         A run that no live process owns is taken up and ended here.
         """
 
+    async def retry(self, run: str, *, failed_only: bool = True, by: str = "") -> RunRow:
+        """Store a new run of the same spec that keeps what succeeded, or with `failed_only` False runs everything again.
+
+        InputError if the run is not over, or if nothing is to be done again; NotFoundError. To be conducted like a new run.
+        """
+
     async def find_run(self, run: str) -> RunRow:
         """Return the run; NotFoundError."""
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from stretto.core.events import Artifact, Event, Handle, Outcome
+from stretto.core.events import Artifact, Event, Handle, JobKept, Outcome
 from stretto.core.run import Changes, Run
 from stretto.core.spec import AttemptKey, JobSpec, RunSpec, SourceSpec
 from stretto.core.states import Status
@@ -120,7 +120,10 @@ class Driver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to store. `idempotency_key` None means that no other submission is the same as this one."""
+    """A run to store. `idempotency_key` None means that no other submission is the same as this one.
+
+    `retry_of` is the number of the run that it does again, `kept` are the jobs of that run that it need not do again.
+    """
 
     spec: RunSpec
     created_at: datetime
@@ -128,6 +131,8 @@ class NewRun:
     idempotency_key: str | None = None
     driver: str | None = None
     priority: int = 0
+    retry_of: int | None = None
+    kept: tuple[JobKept, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,7 @@ class NewRequest:
     idempotency_key: str | None = None
     driver: str | None = None
     priority: int = 0
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +258,7 @@ class Store(Protocol):
     tables: Tables
 
     async def create_run(self, new: NewRun) -> tuple[RunRow, bool]:
-        """Store run, jobs and RunSubmitted in one transaction; False where the idempotency key was already there."""
+        """Store run, jobs and first events in one transaction; False where the idempotency key was already there."""
 
     async def accept(self, new: Sequence[NewRequest]) -> list[tuple[RunRow, bool]]:
         """Store undefined runs with RunSubmitted, all in one transaction; False where the idempotency key was already there."""

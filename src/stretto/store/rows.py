@@ -14,7 +14,7 @@ from typing import Any, Final
 from stretto.core import events as ev
 from stretto.core import spec as specs
 from stretto.core.ports import NewRequest, NewRun, RunRow
-from stretto.core.run import Attempt, Changes, JobRun
+from stretto.core.run import Attempt, Changes, JobRun, Run
 from stretto.core.states import Status
 
 Row = tuple[Any, ...]
@@ -65,6 +65,19 @@ def run_values(new: NewRun) -> Row:
         micros(new.created_at),
         new.priority,
     )
+
+
+def first_events(new: NewRun) -> tuple[ev.Event, ...]:
+    """Return the events that a new run begins with: RunSubmitted, and the jobs that are kept of an earlier run."""
+    return (ev.RunSubmitted(new.created_at, new.by), *new.kept)
+
+
+def first_changes(new: NewRun) -> Changes:
+    """Return what its first events make of the jobs of a new run."""
+    run = Run("", new.spec)
+    for event in first_events(new):
+        run.apply(event)
+    return run.take_changes()
 
 
 def request_values(new: NewRequest) -> Row:
@@ -138,11 +151,14 @@ def changed_attempts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
 
 
 def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
-    """Return the columns of `insert_artifact`, but for the run's number, of every artifact that came with `events`."""
+    """Return the columns of `insert_artifact`, but for the run's number, of every artifact that came with `events`.
+
+    Those of a job that was kept have 0 for the attempt: it had none in this run.
+    """
     return [
         (
             changes.run.graph.index[event.job],
-            event.number,
+            event.number if isinstance(event, ev.AttemptEnded) else 0,
             text(item.path),
             item.size_bytes,
             item.digest,
@@ -150,7 +166,7 @@ def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
             text(item.link),
         )
         for event in events
-        if isinstance(event, ev.AttemptEnded)
+        if isinstance(event, ev.AttemptEnded | ev.JobKept)
         for item in event.artifacts
     ]
 

@@ -65,10 +65,12 @@ class SqliteStore:
     # ------------------------------------------------------------------------------------------------------- writing
 
     async def create_run(self, new: NewRun) -> tuple[RunRow, bool]:
-        """Store run, jobs and RunSubmitted in one transaction; False where the idempotency key was already there."""
+        """Store run, jobs and first events in one transaction; False where the idempotency key was already there."""
         values = rows.run_values(new)
         spec = await asyncio.to_thread(rows.spec_text, new.spec)
-        submitted = rows.event_values(RunSubmitted(new.created_at, new.by))
+        begin = rows.first_events(new)
+        events = [rows.event_values(event) for event in begin]
+        changes = rows.first_changes(new) if new.kept else None
 
         def act(connection: sqlite3.Connection) -> tuple[RunRow, bool]:
             if new.idempotency_key is not None:
@@ -76,8 +78,15 @@ class SqliteStore:
                 if known is not None:
                     return rows.read_run(known), False
             number = connection.execute(SQL["insert_run"], values).lastrowid
-            connection.execute(SQL["insert_event"], (number, 1, *submitted))
+            connection.executemany(SQL["insert_event"], [(number, i, *event) for i, event in enumerate(events, 1)])
+            if new.retry_of is not None:
+                connection.execute(SQL["set_retry"], (new.retry_of, number))
             _insert_spec(connection, number, new.spec, spec)
+            if changes is not None:
+                connection.execute(SQL["set_seq"], (len(events), number))
+                jobs, artifacts = rows.changed_jobs(changes), rows.left_artifacts(begin, changes)
+                connection.executemany(SQL["update_job"], [(*row[:-1], number, row[-1]) for row in jobs])
+                connection.executemany(SQL["insert_artifact"], [(number, *row) for row in artifacts])
             return rows.read_run(connection.execute(SQL["select_run"], (values[0],)).fetchone()), True
 
         stored = await self._write(act)
@@ -88,7 +97,7 @@ class SqliteStore:
         """Store undefined runs with RunSubmitted, all in one transaction; False where the idempotency key was already there."""
         prepared = [
             (
-                it.idempotency_key,
+                it,
                 rows.request_values(it),
                 rows.encode(dict(it.body)),
                 rows.event_values(RunSubmitted(it.created_at, it.by)),
@@ -98,12 +107,15 @@ class SqliteStore:
 
         def act(connection: sqlite3.Connection) -> list[tuple[RunRow, bool]]:
             done = []
-            for key, values, body, submitted in prepared:
+            for it, values, body, submitted in prepared:
+                key = it.idempotency_key
                 known = None if key is None else connection.execute(SQL["select_run_by_key"], (key,)).fetchone()
                 if known is None:
                     number = connection.execute(SQL["insert_run"], values).lastrowid
                     connection.execute(SQL["insert_event"], (number, 1, *submitted))
                     connection.execute(SQL["insert_submission"], (number, body, _now()))
+                    if it.retry_of is not None:
+                        connection.execute(SQL["set_retry"], (it.retry_of, number))
                 row = known or connection.execute(SQL["select_run"], (values[0],)).fetchone()
                 done.append((rows.read_run(row), known is None))
             return done

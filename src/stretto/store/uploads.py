@@ -67,8 +67,8 @@ class Uploads:
         [rows] = await self._tables.write((_USE, (self._now(), id)))
         if not rows:
             raise NotFoundError(f"there is no upload {id[:80]!r}", hint="send the tree again")
-        *facts, created_at = rows[0]
-        return Upload(*facts, moment(created_at))
+        id, digest, commit, message, repository, branch, size, by, created_at = rows[0]
+        return Upload(id, digest, commit, message, repository, branch, size, by, moment(created_at))
 
     async def get(self, digest: str, target: Path) -> None:
         """Make the file `target` with the pack of this digest; NotFoundError."""

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from stretto.access.audit import Entry
 from stretto.access.principal import Scope
-from stretto.access.token import Token
+from stretto.access.token import token_to_json
 from stretto.doors.rest import model
 from stretto.doors.rest.body import Body
 from stretto.doors.rest.deps import Admin, answers, unbound
@@ -98,21 +98,6 @@ async def sweep(caller: Admin, body: Body) -> JSONResponse:
             "dry_run": wanted.dry_run,
         }
     )
-
-
-def token_to_json(token: Token) -> dict[str, Any]:
-    """Return what may be told of a token."""
-    return {
-        "id": token.id,
-        "name": token.name,
-        "scope": token.scope.value,
-        "repositories": list(token.repositories),
-        "created_at": _time(token.created_at),
-        "created_by": token.created_by,
-        "expires_at": _time(token.expires_at),
-        "used_at": _time(token.used_at),
-        "revoked_at": _time(token.revoked_at),
-    }
 
 
 def _entry_to_json(entry: Entry) -> dict[str, Any]:

@@ -5,8 +5,9 @@ A route that changes or shows anything takes `Reader`, `Runner` or `Admin`: none
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Annotated, Any, Final, Protocol
 
@@ -73,6 +74,8 @@ class Door:
     tables: Tables
     metrics: Metrics
     is_conducting: Callable[[], bool] | None = None
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server is to end: events stop, and who follows them goes on elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ async def read_log(
     size = await _size(waist, wanted)
     if _wants_events(request):
         wanted = replace(wanted, follow=True, offset=offset if last_event_id is None else int(last_event_id))
-        return _events(_log_events(waist, wanted))
+        return _events(_log_events(waist, wanted), caller)
     if lines:
         return Stream(_lines(waist, wanted), media_type=LINES)
     headers = {"Accept-Ranges": "bytes"}
@@ -93,7 +93,7 @@ async def read_events(
     row = await caller.run(run)
     if _wants_events(request):
         start = after if last_event_id is None else int(last_event_id)
-        return _events(_run_events(caller, row.id, start))
+        return _events(_run_events(caller, row.id, start), caller)
     events = await caller.door.waist.read_events(row.id, after)
     return JSONResponse({"events": [_numbered(number, event) for number, event in events]})
 
@@ -196,9 +196,9 @@ async def _told(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, No
         yield record({"status": problem.status_code, "detail": problem.detail}, event="error")
 
 
-def _events(source: AsyncGenerator[bytes, None]) -> Stream:
+def _events(source: AsyncGenerator[bytes, None], caller: Caller) -> Stream:
     headers = {"X-Accel-Buffering": "no"}  # a proxy must pass on each event as it comes
-    return Stream(with_heartbeats(_told(source)), media_type=SSE, headers=headers)
+    return Stream(with_heartbeats(_told(source), caller.door.closing), media_type=SSE, headers=headers)
 
 
 def _numbered(number: int, event: Event) -> dict[str, Any]:

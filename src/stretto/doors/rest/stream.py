@@ -78,30 +78,31 @@ def record(data: Any, *, event: str | None = None, event_id: int | None = None) 
 
 
 async def with_heartbeats(
-    source: AsyncGenerator[bytes, None], *, every_s: float = HEARTBEAT_S
+    source: AsyncGenerator[bytes, None], closing: asyncio.Event, *, every_s: float = HEARTBEAT_S
 ) -> AsyncGenerator[bytes, None]:
-    """Yield what the source yields, and a comment whenever it was silent for so long."""
+    """Yield what the source yields until `closing` is set, and a comment whenever it was silent for so long."""
     async with aclosing(source):
+        ending = asyncio.create_task(closing.wait(), name="end of server")
         coming: asyncio.Task[bytes] | None = None
         try:
-            while True:
+            while not closing.is_set():
                 if coming is None:
                     coming = asyncio.create_task(_next(source), name="next of stream")
-                done, _ = await asyncio.wait({coming}, timeout=every_s)
-                if not done:
+                await asyncio.wait({coming, ending}, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    done, coming = coming, None
+                    try:
+                        chunk = done.result()
+                    except StopAsyncIteration:
+                        return
+                    yield chunk
+                elif not closing.is_set():
                     yield b": still here\n\n"
-                    continue
-                try:
-                    chunk = coming.result()
-                except StopAsyncIteration:
-                    return
-                finally:
-                    coming = None
-                yield chunk
         finally:
-            if coming is not None:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+            tasks = [ending] if coming is None else [ending, coming]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _next(source: AsyncIterator[bytes]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -99,7 +100,8 @@ def _open(source: Path) -> sqlite3.Connection:
             )
         holders = connection.execute(
             "SELECT run.number, host, realm, pid, process_start FROM run JOIN worker USING (owner)"
-            " WHERE run.held AND worker.lease_until > unixepoch('subsec') * 1000000"
+            " WHERE run.held AND worker.lease_until > ?",
+            (time.time_ns() // 1_000,),
         )
         for number, *process in holders:
             if not is_known_dead(Process(*process)):

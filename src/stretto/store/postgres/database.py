@@ -25,6 +25,8 @@ STATEMENT_TIMEOUT_S: Final = 60
 """Ours take milliseconds; the deletion of a large run perhaps some seconds."""
 _ANSWER_TIMEOUT_S: Final = STATEMENT_TIMEOUT_S + 15.0
 """After this the way to the server is broken, since it would have ended the statement itself."""
+_RECONNECT_S: Final = 1.0
+"""How long the pool tries by itself, ever more seldom. The tries of those who want a connection come more often."""
 _PAUSE_S: Final = (0.02, 1.0)
 """The first and the longest pause between two tries."""
 
@@ -95,7 +97,7 @@ class Database:
             min_size=1,
             max_size=connections,
             timeout=CONNECT_TIMEOUT_S,
-            reconnect_timeout=CONNECT_TIMEOUT_S,
+            reconnect_timeout=_RECONNECT_S,
             open=False,
         )
 
@@ -121,21 +123,32 @@ class Database:
         except (psycopg.Error, OSError) as error:
             raise self.error(error) from error
 
-    async def call(self, act: Callable[[Connection], Awaitable[T]]) -> T:
+    async def call(self, act: Callable[[Connection], Awaitable[T]], *, patience_s: float | None = None) -> T:
         """Return what `act`, which may be repeated, does over a connection of the pool; StoreError, and what `act` raises.
 
-        It is repeated while the server is away, or another transaction is in the way, for as long as a call is patient.
+        It is repeated while the server is away, or another transaction is in the way, for `patience_s` (None: as long as a
+        call is patient).
         """
-        retry = Retry(self.patience.call_s)
+        retry = Retry(self.patience.call_s if patience_s is None else patience_s)
         while True:
             try:
-                async with asyncio.timeout(_ANSWER_TIMEOUT_S), self._pool.connection() as connection:
+                async with asyncio.timeout(_ANSWER_TIMEOUT_S), self._pool.connection(retry.left_s()) as connection:
                     return await act(connection)
             except PoolClosed as error:
                 raise StoreError(f"{self.place} is closed") from error
             except (psycopg.Error, OSError) as error:
                 if not await retry.pause_after(error):
                     raise self.error(error) from error
+                if is_away(error):
+                    await self._drop_broken()
+
+    async def _drop_broken(self) -> None:
+        """Let the pool find out which of its idle connections are broken: as a rule all, when one was."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._pool.check()
+        except (psycopg.Error, OSError):
+            pass  # the next try finds out
 
     def error(self, error: Exception) -> StoreError:
         """Return the StoreError that says what the error means."""
@@ -148,6 +161,10 @@ class Retry:
     def __init__(self, patience_s: float) -> None:
         self._deadline = asyncio.get_running_loop().time() + patience_s
         self._pause_s = _PAUSE_S[0]
+
+    def left_s(self) -> float:
+        """Return how long to wait yet; a little even where no time is left, as the first try may be the last one."""
+        return max(0.1, self._deadline - asyncio.get_running_loop().time())
 
     async def pause_after(self, error: Exception) -> bool:
         """Wait for a better moment; False at once where it is no use to try again, or no time is left."""
