@@ -19,11 +19,10 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from stretto import __version__
-from stretto.client import tree
 from stretto.client.connection import COMPILE_READ_S, Connection, Patience
 from stretto.client.target import Target
 from stretto.core import spec as specs
-from stretto.core.errors import ServerError, SourceError, StrettoError
+from stretto.core.errors import ServerError, StrettoError
 from stretto.core.events import (
     Artifact,
     AttemptStarting,
@@ -40,8 +39,6 @@ from stretto.core.spec import RunSpec
 from stretto.reports import model
 from stretto.reports.model import Report
 from stretto.reports.row import row_from_json
-from stretto.sources.address import parse
-from stretto.sources.snapshot import dirty
 from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher, request_to_json
 
 _T = TypeVar("_T")
@@ -125,13 +122,9 @@ class Client:
 
     async def has_changes(self, request: RunRequest) -> bool:
         """See `Waist.has_changes`."""
-        if request.working_tree or request.branch is not None or request.commit is not None:
-            return False
-        try:
-            address = parse(request.repository or request.directory, request.directory)
-            return address.path is not None and await dirty(address.path)
-        except SourceError:
-            return False
+        from stretto.client import tree
+
+        return await tree.has_changes(request)
 
     async def conduct(self, run: str, *, jobs: int | None = None, watch: Watcher | None = None) -> Report:
         """See `Waist.conduct`: the server's conductors carry the run, and here it is followed to its end.
@@ -246,6 +239,8 @@ class Client:
 
     async def _upload(self, request: RunRequest) -> RunRequest:
         """Return the request as the server can understand it: a repository on this host is sent there."""
+        from stretto.client import tree  # it takes longer to load than all the rest, and few commands need it
+
         if not (tree.is_local(request) or request.working_tree):
             return request
         found = await tree.find_tree(request)
@@ -254,7 +249,7 @@ class Client:
                 "POST",
                 "/uploads",
                 content=functools.partial(tree.read, file),
-                headers=_facts(found, file),
+                headers=tree.headers(found, file),
                 again=True,
                 read_s=COMPILE_READ_S,
             )
@@ -413,18 +408,6 @@ def _chunk(position: str, data: str) -> tuple[int, bytes]:
     return int(position), base64.b64decode(json.loads(data)["b64"], validate=True)
 
 
-def _facts(found: tree.Tree, file: tree.PackFile) -> dict[str, str]:
-    """Return the headers that say what a pack is; names are percent-encoded, as headers are no place for UTF-8."""
-    facts = {
-        "Content-Type": "application/x-git-packed-objects",
-        "Content-Length": str(file.size_bytes),
-        "Stretto-Commit": found.commit,
-        "Stretto-Repository": quote(found.repository),
-        "Stretto-Digest": file.digest,
-    }
-    return facts if found.branch is None else facts | {"Stretto-Branch": quote(found.branch)}
-
-
 def _artifact(run: str, said: Mapping[str, Any]) -> StoredArtifact:
     values = {name: said[name] for name in Artifact.__slots__}
     return StoredArtifact(said["job"], said["attempt"], Artifact(**values), None, run)
@@ -437,4 +420,8 @@ def _line(said: Mapping[str, Any]) -> tuple[datetime, bytes]:
 async def _name_there(repository: str) -> str:
     """Return the repository as a server has it on record: one on this host by what others call it."""
     path = Path(repository)
-    return await tree.display_name(path) if path.is_dir() else repository
+    if not path.is_dir():
+        return repository
+    from stretto.client import tree
+
+    return await tree.display_name(path)

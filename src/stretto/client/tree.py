@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from stretto.compilation import Compiler
 from stretto.core.errors import SourceError
@@ -67,6 +68,13 @@ async def find_tree(request: RunRequest) -> Tree:
     return Tree(await display_name(home), source.commit, source.branch, git_directory)
 
 
+async def has_changes(request: RunRequest) -> bool:
+    """Say whether the working tree that is meant has changes which are not part of what the request runs."""
+    if request.working_tree or request.branch is not None or request.commit is not None:
+        return False
+    return await Repositories(_NOWHERE).has_changes(request.repository, cwd=request.directory)
+
+
 async def display_name(repository: Path) -> str:
     """Return what others call a repository: the URL of its remote `origin`, without credentials, else its path."""
     done = await run("config", "--get", "remote.origin.url", cwd=repository)
@@ -94,6 +102,18 @@ async def read(file: PackFile) -> AsyncIterator[bytes]:
     with file.path.open("rb") as opened:
         while data := await asyncio.to_thread(opened.read, CHUNK_BYTES):
             yield data
+
+
+def headers(tree: Tree, file: PackFile) -> dict[str, str]:
+    """Return the headers that say what a pack is; names are percent-encoded, as headers are no place for UTF-8."""
+    facts = {
+        "Content-Type": "application/x-git-packed-objects",
+        "Content-Length": str(file.size_bytes),
+        "Stretto-Commit": tree.commit,
+        "Stretto-Repository": quote(tree.repository),
+        "Stretto-Digest": file.digest,
+    }
+    return facts if tree.branch is None else facts | {"Stretto-Branch": quote(tree.branch)}
 
 
 def _digest(path: Path) -> str:
