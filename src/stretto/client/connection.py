@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
+import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
@@ -71,9 +73,7 @@ class CutError(ServerError):
 class Connection:
     """Calls to one server, by paths below its URL. Any number at once; to be used as a context manager."""
 
-    def __init__(
-        self, target: Target, *, patience: Patience | None = None, transport: httpx2.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, target: Target, *, patience: Patience | None = None) -> None:
         self.target = target
         self.patience = patience or Patience()
         headers = {"User-Agent": f"stretto/{__version__}"}
@@ -87,7 +87,6 @@ class Connection:
             follow_redirects=False,
             trust_env=not target.is_here,
             verify=_tls(target),
-            transport=transport,
         )
 
     async def __aenter__(self) -> Self:
@@ -326,7 +325,8 @@ def _reason(error: BaseException) -> str:
     while (below := deepest.__cause__ or deepest.__context__) is not None:
         deepest = below
     if isinstance(deepest, OSError) and deepest.strerror:
-        return deepest.strerror
+        by_number = not isinstance(deepest, ssl.SSLError | socket.gaierror) and deepest.errno is not None
+        return os.strerror(deepest.errno or 0) if by_number else deepest.strerror
     return str(error) or type(error).__name__
 
 
