@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.background import Programs, programs
+from tests.support.background import Programs, end_attempts, programs
 from tests.support.images import import_image
 
 
@@ -19,13 +15,7 @@ from tests.support.images import import_image
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home of its own, not made yet. What a test that failed left under way is ended."""
     yield tmp_path / "home"
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if f"{tmp_path}/home/attempts/".encode() in command.read_bytes():
-                os.kill(int(command.parent.name), signal.SIGKILL)
-    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-        if (mount := line.split(" ")[1]).startswith(f"{tmp_path}/home/"):
-            subprocess.run(["umount", "-l", mount], check=False, timeout=10)
+    end_attempts(tmp_path / "home")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.background import end_attempts
 from tests.support.cli import PROGRAM, environment, jobs_of, run_cli
 from tests.support.server import serving
 
@@ -34,6 +35,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         for name, value in server.variables.items():
             monkeypatch.setenv(name, value)
         yield tmp_path / "home"
+    end_attempts(tmp_path / "server")
 
 
 def at_server() -> bool:
@@ -89,7 +91,7 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def begin(started: list[subprocess.Popen[bytes]], repo: Path, home: Path) -> subprocess.Popen[bytes]:
-    """Start `stretto run` and return when its job has made the file `going`."""
+    """Start `stretto run` and return when its job has made the file `going` and the command knows that it runs."""
     process = subprocess.Popen(
         [PROGRAM, "run", "--driver", "process"],
         cwd=repo,
@@ -100,6 +102,9 @@ def begin(started: list[subprocess.Popen[bytes]], repo: Path, home: Path) -> sub
     )
     started.append(process)
     until((repo.parent / "going").exists, "job")
+    assert process.stdout is not None
+    while b"running" not in process.stdout.readline():
+        assert process.poll() is None
     return process
 
 
