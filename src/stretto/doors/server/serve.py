@@ -119,7 +119,7 @@ async def _answer(
         None if conducting is None else lambda: not conducting.done(),
     )
     app = build(door) if parts.role.api else bare(door)
-    server = _Server(_config(app, parts.settings.api, tls))
+    server = BareServer(config(app, parts.settings.api, tls=tls))
     url = _url(listener, tls, parts.settings.api)
     async with asyncio.TaskGroup() as group, _announced(parts, url):
         serving = group.create_task(server.serve(sockets=[listener]), name="http")
@@ -145,7 +145,7 @@ async def _announced(parts: Parts, url: str) -> AsyncIterator[None]:
         yield
 
 
-class _Server(uvicorn.Server):
+class BareServer(uvicorn.Server):
     """Leaves signals to us."""
 
     @contextmanager
@@ -154,7 +154,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: FastAPI, api: Api, tls: bool) -> uvicorn.Config:
+def config(app: FastAPI, api: Api, *, tls: bool) -> uvicorn.Config:
+    """Return how the application is served: no lifespan, no log and no header of the library's own."""
     return uvicorn.Config(
         app,
         log_config=None,
