@@ -46,8 +46,6 @@ _T = TypeVar("_T")
 API: Final = "v1"
 PAGE: Final = 500
 """How many runs are asked for at once."""
-GREET_S: Final = 5.0
-"""How long a server that can't be reached at first is tried: one that is restarted comes back, a wrong URL is told soon."""
 SETTLE_S: Final = 5.0
 """How long the answer to a submission is waited for when it is cut short, to say what became of it."""
 EARLY: Final = (RunSubmitted, CancelRequested)
@@ -55,9 +53,7 @@ EARLY: Final = (RunSubmitted, CancelRequested)
 
 
 @asynccontextmanager
-async def open_client(
-    target: Target, *, patience: Patience | None = None, greet_s: float = GREET_S
-) -> AsyncIterator[Client]:
+async def open_client(target: Target, *, patience: Patience | None = None, greet_s: float) -> AsyncIterator[Client]:
     """Give the waist of a server that answers as one of ours; ServerError where it does not within `greet_s`."""
     async with Connection(target, patience=patience) as connection:
         client = Client(connection)
@@ -77,7 +73,7 @@ class Client:
         self.version = ""
         """The server's, once it was greeted."""
 
-    async def greet(self, patience_s: float = GREET_S) -> None:
+    async def greet(self, patience_s: float) -> None:
         """Learn the server's version; ServerError if it is none of ours, or one that this client can't talk to."""
         url = self._connection.target.url
         said = await self._connection.call("GET", "/version", again=True, patience_s=patience_s)

@@ -47,14 +47,17 @@ def normalize(url: str) -> str:
     A token in a URL would end up in histories and logs: a URL with credentials is refused, and not repeated.
     """
     hint = "write it like https://stretto.example.org or http://127.0.0.1:8420"
+    url = url.strip()
+    if url and not _is_plain(url):
+        raise SettingsError("the server's URL has characters that no URL has", hint=hint)
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError as error:
         raise SettingsError(f"the server's URL can't be read: {error}", hint=hint) from error
     if parts.username is not None or parts.password is not None:
         raise SettingsError("the server's URL has credentials in it", hint="keep the token with `stretto login`")
-    if parts.scheme not in PORTS or not host or not _is_plain(host + parts.path):
+    if parts.scheme not in PORTS or not host:
         raise SettingsError(f"{url!r} is no URL of a server", hint=hint)
     if parts.query or parts.fragment:
         raise SettingsError(f"{url!r} has more than a host and a path", hint=hint)

@@ -33,6 +33,8 @@ class Scripted:
 
     answers: list[bytes]
     asked: list[Asked] = field(default_factory=list)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with the first request."""
     url: str = ""
 
     @property
@@ -44,6 +46,7 @@ class Scripted:
         """Answer one request and hang up."""
         try:
             self.asked.append(await _read(reader))
+            self.came.set()
             answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
             if answer == HANG:
                 await reader.read()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NO_SERVER: Final = "none"
 SERVER_FILE: Final = "server.json"
+GREET_S: Final = 5.0
+"""How long a server that can't be reached at first is tried: one that is restarted comes back, a wrong URL is told soon."""
 KNOCK_S: Final = 0.5
 """How long the port of a local server may take to open: it is on this host."""
 
@@ -72,7 +74,7 @@ def open_server(target: Target, *, greet_s: float | None = None) -> AbstractAsyn
         raise SettingsError(
             "to talk to a server, Stretto needs its extra `client`", hint="pip install 'stretto[client]'"
         ) from error
-    return open_client(target) if greet_s is None else open_client(target, greet_s=greet_s)
+    return open_client(target, greet_s=GREET_S if greet_s is None else greet_s)
 
 
 def credentials_file() -> Path:
