@@ -37,7 +37,7 @@ def serving(home: Path, *, variables: Mapping[str, str] | None = None) -> Iterat
     wanted = {"STRETTO_API_DRIVERS": "docker process", "STRETTO_SERVER": "none", **(variables or {})}
     with (home / "serve.log").open("wb") as log:
         program = subprocess.Popen(
-            [PROGRAM, "serve", "--port", "0"],
+            [PROGRAM, "serve", *([] if "STRETTO_API_PORT" in wanted else ["--port", "0"])],
             env=environment(home, wanted),
             stdin=subprocess.DEVNULL,
             stdout=log,
