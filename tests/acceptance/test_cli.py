@@ -18,24 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.background import end_attempts
 from tests.support.cli import PROGRAM, environment, jobs_of, run_cli
-from tests.support.server import serving
 
 DEADLINE_S = 30.0
 
 
-@pytest.fixture(params=["here", "server"])
-def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@pytest.fixture
+def home(anywhere: Path) -> Path:
     """A home of its own, not made yet; and, half of the time, a server that commands talk to."""
-    if request.param == "here":
-        yield tmp_path / "home"
-        return
-    with serving(tmp_path / "server") as server:
-        for name, value in server.variables.items():
-            monkeypatch.setenv(name, value)
-        yield tmp_path / "home"
-    end_attempts(tmp_path / "server")
+    return anywhere
 
 
 def at_server() -> bool:

@@ -33,7 +33,7 @@ class Server:
 @contextmanager
 def serving(home: Path, *, variables: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Give a server whose state is in `home`, and whose callers may ask for every driver; it ends in good order."""
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted = {"STRETTO_API_DRIVERS": "docker process", "STRETTO_SERVER": "none", **(variables or {})}
     with (home / "serve.log").open("wb") as log:
         program = subprocess.Popen(
