@@ -215,6 +215,25 @@ def test_detached_run_goes_on_in_the_background(tmp_path: Path, home: Path) -> N
     assert at_server() or "success" in (home / "logs" / "detached" / "run-1.log").read_text()
 
 
+def test_retry_keeps_what_succeeded(tmp_path: Path, home: Path) -> None:
+    """`retry --failed` does the failed job again, `retry` all of them; each is a run of its own, and nothing is left to retry."""
+    jobs = {
+        "make": {"stage": "build", "script": f"echo m >> {tmp_path}/made"},
+        "test": {"stage": "test", "script": f"test -e {tmp_path}/good"},
+    }
+    repo = repository(tmp_path / "repo", json.dumps({"name": "two", "jobs": jobs}))
+    assert run_cli(["run", "-q", "--driver", "process"], repo, home).code == 1
+    (tmp_path / "good").touch()
+    again = run_cli(["retry", "latest", "--failed", "--json", "-q"], repo, home)
+    assert again.code == 0, again.err
+    assert again.report["run"]["number"] == 2
+    assert {job["status"] for job in jobs_of(again.report).values()} == {"success"}
+    assert (tmp_path / "made").read_text() == "m\n"
+    assert run_cli(["retry", "1", "-q"], repo, home).code == 0
+    assert (tmp_path / "made").read_text() == "m\nm\n"
+    assert run_cli(["retry", "2", "--failed"], repo, home).code == 2
+
+
 def test_time_limit_gives_exit_code_5(tmp_path: Path, home: Path) -> None:
     """A run whose own time limit is reached says so."""
     repo = one_job(tmp_path, "sleep 30")

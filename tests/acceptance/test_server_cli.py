@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.background import Programs, end_attempts, until
-from tests.support.cli import Result, jobs_of, run_cli
+from tests.support.cli import Result, run_cli
 from tests.support.repository import commit, git, make_repository
 from tests.support.server import Server, serving
 
@@ -132,24 +132,3 @@ def test_run_is_followed_across_a_restart_of_the_server(tmp_path: Path, home: Pa
         assert (tmp_path / "ran").read_text() == "x\n"
     finally:
         end_attempts(place)
-
-
-def test_report_of_a_retry_at_a_server_keeps_what_succeeded(tmp_path: Path, home: Path) -> None:
-    """`retry --failed` does the failed job again, `retry` all of them."""
-    jobs = {
-        "make": {"stage": "build", "script": f"echo m >> {tmp_path}/made"},
-        "test": {"stage": "test", "script": f"test -e {tmp_path}/good"},
-    }
-    repository = make_repository(tmp_path / "repo", {"pipeline.yml": json.dumps({"name": "two", "jobs": jobs})})
-    with serving(tmp_path / "server") as server:
-        assert at(server, [*RUN], repository, home).code == 1
-        (tmp_path / "good").touch()
-        again = at(server, ["retry", "latest", "--failed", "--json", "-q"], repository, home)
-        assert again.code == 0, again.err
-        assert {name: job["status"] for name, job in jobs_of(again.report).items()} == {
-            "make": "success",
-            "test": "success",
-        }
-        assert (tmp_path / "made").read_text() == "m\n"
-        assert at(server, ["retry", "1", "-q"], repository, home).code == 0
-        assert (tmp_path / "made").read_text() == "m\nm\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import random
 import socket
@@ -40,6 +41,8 @@ CALL_PATIENCE_S: Final = 20.0
 """How long a call is made again and again: enough for a server that restarts."""
 FOLLOW_PATIENCE_S: Final = 180.0
 """The same for what is followed for hours: a server whose database is away for a minute comes back."""
+LIVED_S: Final = 5.0
+"""A stream that was open for longer was alive, though nothing happened; one that is cut at once again and again is not."""
 FIRST_WAIT_S: Final = 0.2
 MAX_WAIT_S: Final = 5.0
 MAX_RETRY_AFTER_S: Final = 60.0
@@ -170,12 +173,14 @@ class Connection:
         """
         tries = _Tries(self.patience.follow_s)
         while True:
+            opened_at = math.inf
             headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
             if after is not None:
                 headers["Last-Event-ID"] = after
             try:
                 async with self._send("GET", path, params=params, headers=headers) as answer:
                     self._require(answer, "text/event-stream")
+                    opened_at = time.monotonic()
                     with _mapped(self.target):
                         async for event in httpx2.EventSource(answer, max_event_size=MAX_EVENT_BYTES):
                             tries.reset()
@@ -187,6 +192,8 @@ class Connection:
                             yield event
                 raise CutError(f"{self.target.url} closed the connection")
             except CutError as error:
+                if time.monotonic() - opened_at > LIVED_S:
+                    tries.reset()
                 log.info("connection lost, made again", extra={"error": error.message})
                 await tries.wait(error)
 

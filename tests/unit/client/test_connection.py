@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -256,6 +257,19 @@ async def test_events_of_a_server_that_stays_away_end() -> None:
     async with scripted(begun, answer(503)) as script, Connection(script.target, patience=patience) as it:
         with pytest.raises(ServerError, match="answered 503"):
             assert [each.id async for each in it.events("/e")] == []
+
+
+async def test_silence_of_a_followed_server_costs_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that was quiet for an hour, as jobs may be, and is cut then, is made again all the same."""
+    now_s = 0.0
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: now_s))
+    first, second = events(("1", "a"), end=False), events(("2", "b"))
+    async with scripted(first, second) as script, Connection(script.target) as it:
+        following = it.events("/e")
+        assert (await anext(following)).id == "1"
+        now_s = 3600.0
+        assert (await anext(following)).id == "2"
+        await following.aclose()
 
 
 def _errors_of_the_library() -> list[type[Exception]]:

@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from stretto.core import events as ev
-from stretto.core.errors import InputError, StrettoError
+from stretto.core.errors import InputError, ServerError, StrettoError
 from stretto.core.ports import RunRow
 from stretto.core.run import Run
 from stretto.core.states import Reason, Status
@@ -135,6 +135,8 @@ class Carrier:
             await self._waist.cancel(run, by=user(), force=force)
         except InputError:
             pass  # it was over before
+        except ServerError as error:
+            self._progress.say(f"the server was not told to cancel: {error.message}")
 
     def _hand_over(self, number: signal.Signals) -> None:
         self._signal = number

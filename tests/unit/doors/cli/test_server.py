@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -198,6 +200,19 @@ async def test_error_of_a_server_has_its_exit_code(
     assert await stretto("runs", "--server", script.url, "--json") == 1
     error: dict[str, Any] = json.loads(capsys.readouterr().err)["error"]
     assert "can't be reached" in error["message"]
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["no server", "a server that is gone"])
+def test_command_without_a_server_pays_for_none(place: Path, stale: bool) -> None:
+    """The HTTP library is not loaded, not even to find that a server is gone."""
+    if stale:
+        announce(place, "http://127.0.0.1:9")
+    code = (
+        "import sys; from stretto.doors.cli.main import main; main(['runs']); "
+        "print([it for it in ('httpx2', 'fastapi', 'psycopg', 'aio_pika') if it in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "No runs.\n[]\n"
 
 
 async def test_jobs_are_for_the_server_to_say(capsys: pytest.CaptureFixture[str]) -> None:
