@@ -47,7 +47,7 @@ async def submit(
 ) -> JSONResponse:
     """Run the pipelines of a repository at a commit. Answers as soon as that is stored."""
     wanted = await body.read(model.Submit)
-    asked = await request_of(wanted, caller, header_key=idempotency_key)
+    asked = request_of(wanted, caller, header_key=idempotency_key)
     waist = caller.door.waist
     if wanted.validate_:
         began_at = datetime.now(UTC)

@@ -115,7 +115,7 @@ async def _answer(
         parts.gate,
         parts.settings,
         store.tables,
-        Metrics(),
+        Metrics(slots=parts.worker.usage),
         None if conducting is None else lambda: not conducting.done(),
     )
     app = build(door) if parts.role.api else bare(door)
@@ -177,7 +177,7 @@ def config(app: FastAPI, api: Api, *, tls: bool) -> uvicorn.Config:
 
 def refuse_open(api: Api, *, insecure: bool) -> None:
     """Refuse to listen where others can hear tokens go by; SettingsError."""
-    if bool(api.tls_cert) != bool(api.tls_key) and not api.tls_cert:
+    if api.tls_key and not api.tls_cert:
         raise SettingsError("api.tls_key is set and api.tls_cert is not")
     if api.tls_cert or api.proxies or insecure or _is_loopback(api.host):
         return
