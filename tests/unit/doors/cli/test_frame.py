@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from stretto.doors.cli import db
+from stretto.doors.cli import db, token
 from stretto.doors.cli.main import COMMANDS
 from stretto.reports import schema
 from tests.support.cli import PROGRAM, environment
@@ -21,7 +21,12 @@ from tests.unit.doors.cli.conftest import PIPELINE, Place, Said
 
 
 @pytest.mark.parametrize(
-    "name", [*(name for name in COMMANDS if name != "db"), *(f"db {name}" for name in db.COMMANDS)]
+    "name",
+    [
+        *(name for name in COMMANDS if name not in ("db", "token")),
+        *(f"db {name}" for name in db.COMMANDS),
+        *(f"token {name}" for name in token.COMMANDS),
+    ],
 )
 def test_help_of_each_command(stretto: Callable[..., Said], name: str) -> None:
     """--help goes to stdout and has what the table says first, the options of every command and an example."""
