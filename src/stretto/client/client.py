@@ -36,6 +36,7 @@ from stretto.core.events import (
 from stretto.core.ports import RunFilter, RunRow
 from stretto.core.run import Run
 from stretto.core.spec import RunSpec
+from stretto.core.states import FINAL, Status
 from stretto.reports import model
 from stretto.reports.model import Report
 from stretto.reports.row import row_from_json
@@ -106,11 +107,13 @@ class Client:
         try:
             rows = await asyncio.shield(posting)
         except asyncio.CancelledError:
-            await asyncio.wait({posting}, timeout=SETTLE_S)
-            if posting.done() and posting.exception() is None:
-                _tell(stored, posting.result())
-            posting.cancel()
-            await asyncio.gather(posting, return_exceptions=True)
+            try:
+                await asyncio.wait({posting}, timeout=SETTLE_S)
+                if posting.done() and not posting.cancelled() and posting.exception() is None:
+                    _tell(stored, posting.result())
+            finally:
+                posting.cancel()
+                await asyncio.gather(posting, return_exceptions=True)
             raise
         self._fresh.update(row.id for row in rows)
         _tell(stored, rows)
@@ -305,9 +308,9 @@ class Client:
         number = request.attempt
         if number is None:
             said = await self._connection.get(job)
-            number = self._read(lambda: len(said["attempts"])) or None
-        if number is None and request.follow:
-            number = await self._first_attempt(request)
+            number, status = self._read(lambda: (len(said["attempts"]) or None, Status(said["status"])))
+            if number is None and request.follow and status not in FINAL:
+                number = await self._first_attempt(request)
         return f"{job}/log", {} if number is None else {"attempt": number}
 
     async def _first_attempt(self, request: LogRequest) -> int | None:

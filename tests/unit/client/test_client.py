@@ -18,7 +18,7 @@ from stretto.client.client import Client, open_client
 from stretto.client.connection import Connection, Patience
 from stretto.core import events as ev
 from stretto.core import spec as specs
-from stretto.core.errors import ServerError, SourceError
+from stretto.core.errors import NotFoundError, ServerError, SourceError
 from stretto.core.ports import RunFilter, RunRow
 from stretto.core.run import Run
 from stretto.core.spec import JobSpec, RunSpec
@@ -185,6 +185,19 @@ async def test_conduct_of_a_server_that_goes_away_says_how_to_go_on() -> None:
     assert "stretto resume 7" in str(caught.value.hint)
 
 
+async def test_follower_of_a_job_that_is_still_to_start_waits_for_its_first_attempt() -> None:
+    """Then it follows that one; a job that ended without any is the server's to explain."""
+    job = {"attempts": [], "status": "pending"}
+    stream, output = events(*numbered(1, 4)), events(piece(2, b"ok"))
+    async with client(answer(200, job), stream, output) as (waist, script):
+        assert [data async for data in waist.logs(LogRequest("7", "a/b", follow=True))] == [b"ok"]
+    assert script.asked[2].target.endswith("/log?attempt=1&follow=1")
+    skipped = answer(200, {"attempts": [], "status": "skipped"})
+    async with client(skipped, problem(404, "no attempt 1", word="not-found")) as (waist, _):
+        with pytest.raises(NotFoundError, match="no attempt"):
+            await anext(aiter(waist.logs(LogRequest("7", "a/b", follow=True))))
+
+
 def piece(position: int, data: bytes) -> tuple[str, Any]:
     """Return a piece of a log that ends at this byte, as a server streams it."""
     return str(position), {"b64": base64.b64encode(data).decode()}
@@ -203,7 +216,7 @@ async def test_followed_log_is_byte_exact_across_cuts() -> None:
 
 async def test_log_of_the_latest_attempt_stays_with_that_attempt() -> None:
     """What is read on after a cut is never the output of another attempt that began meanwhile."""
-    job = answer(200, {"attempts": [{}, {}]})
+    job = answer(200, {"attempts": [{}, {}], "status": "running"})
     async with client(job, answer(200, b"abcdef", cut=2), answer(206, b"cdef")) as (waist, script):
         assert b"".join([data async for data in waist.logs(LogRequest("7", "a/b"))]) == b"abcdef"
     assert [asked.target for asked in script.asked[1:]] == ["/api/v1/runs/7/jobs/a%2Fb/log?attempt=2"] * 2
