@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -95,6 +95,8 @@ class Service:
         self._slots: dict[int, Slots] = {}
         self._checkouts: dict[str, asyncio.Task[Path]] = {}
         self._conducting: set[str] = set()
+        self.announce: Callable[[Iterable[str]], None] | None = None
+        """Told of the ids of runs that `accept` stored, for a queue; returns at once and never fails."""
         self.means = Means(
             store=parts.store,
             driver=parts.driver,
@@ -151,7 +153,10 @@ class Service:
                     priority=request.priority,
                 )
             )
-        return await self._parts.store.accept(new)
+        stored = await self._parts.store.accept(new)
+        if self.announce is not None:
+            self.announce(row.id for row, is_new in stored if is_new)
+        return stored
 
     async def add_upload(
         self,

@@ -6,15 +6,15 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import InputError, SettingsError
-from stretto.core.ports import Driver
+from stretto.core.ports import ArtifactStore, BlobStore, Driver, LogStore, Store
 from stretto.drivers.registry import DRIVERS
 from stretto.engine.attempt import Places
 from stretto.engine.slots import Slots
@@ -25,6 +25,7 @@ from stretto.sources.git import Repositories
 from stretto.store.artifacts import FileArtifacts
 from stretto.store.blobs import FileBlobs
 from stretto.store.logs import FileLogs
+from stretto.store.shared import SharedArtifacts
 from stretto.store.sqlite import SqliteStore
 from stretto.store.uploads import Uploads
 
@@ -68,9 +69,10 @@ async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIter
             drivers[name] = _MAKERS[name](settings, installation)
         return drivers[name]
 
-    store = await SqliteStore.open(home / "stretto.db")
-    uploads = Uploads(store.tables, FileBlobs(home / "uploads", store.tables))
-    try:
+    async with AsyncExitStack() as stack:
+        store, logs, artifacts, blobs = await _open_storage(settings, stack)
+        uploads = Uploads(store.tables, blobs)
+        stack.push_async_callback(_close_all, drivers)
         yield Service(
             ServiceParts(
                 store=store,
@@ -79,8 +81,8 @@ async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIter
                 driver_names=tuple(DRIVERS),
                 default_driver=settings.driver,
                 places=Places(
-                    logs=FileLogs(home / "logs"),
-                    artifacts=FileArtifacts(home / "artifacts"),
+                    logs=logs,
+                    artifacts=artifacts,
                     clock=SystemClock(),
                     artifacts_limit_bytes=settings.artifacts_limit_mb * MIB,
                     grace_s=settings.grace_s,
@@ -97,10 +99,24 @@ async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIter
                 keep_bytes=int(settings.keep.max_gb * GIB),
             )
         )
-    finally:
-        for opened in drivers.values():
-            await opened.close()
-        await store.close()
+
+
+async def _open_storage(settings: Settings, stack: AsyncExitStack) -> tuple[Store, LogStore, ArtifactStore, BlobStore]:
+    """Open where state is kept, closed with `stack`: files on this host, or a database that all hosts of a server share."""
+    home = settings.home
+    files = FileArtifacts(home / "artifacts")
+    if settings.database:
+        postgres = import_module("stretto.store.postgres")  # with the libraries of a server
+        storage = await stack.enter_async_context(postgres.open_storage(settings.database))
+        return storage.store, storage.logs, SharedArtifacts(files, storage.blobs), storage.blobs
+    store = await SqliteStore.open(home / "stretto.db")
+    stack.push_async_callback(store.close)
+    return store, FileLogs(home / "logs"), files, FileBlobs(home / "uploads", store.tables)
+
+
+async def _close_all(drivers: Mapping[str, Driver]) -> None:
+    for driver in drivers.values():
+        await driver.close()
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@
     │   ├── FenceLostError                another conductor owns the run now
     │   └── RunBusyError         exit 2   a live conductor owns the run
     ├── ServerError              exit 1   a server can't be reached, or gives no answer that can be used
+    ├── QueueError               exit 1   the message queue doesn't answer, or does not take a message
     ├── DriverError              exit 1   an attempt can't be started, watched or stopped; carries a `reason`
     │   └── EngineUnavailableError        the back-end doesn't answer; trying later may help
     └── TransitionError          exit 3   an event that the state of the run does not allow: a bug
@@ -115,6 +116,12 @@ class RunBusyError(StoreError):
 
 class ServerError(StrettoError):
     """A server can't be reached, or gives no answer that can be used; the same call may succeed later."""
+
+    exit_code = 1
+
+
+class QueueError(StrettoError):
+    """The message queue does not answer or does not take a message; trying later may help."""
 
     exit_code = 1
 

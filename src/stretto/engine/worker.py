@@ -17,7 +17,7 @@ from stretto.core.ports import Claim, Wanted
 from stretto.engine.conductor import CANCEL
 from stretto.engine.leases import Lease, hold
 from stretto.engine.slots import Slots
-from stretto.engine.tenure import Means, Tenure, carry_on
+from stretto.engine.tenure import Means, Tenure, carry_on, give_up
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Worker:
         self._reap = reap
         self._held: dict[str, _Held] = {}
         self._news = asyncio.Event()
+        self._freed = asyncio.Event()
         self._draining = asyncio.Event()
         self._ended = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -87,6 +88,17 @@ class Worker:
     def usage(self) -> dict[str, tuple[int, int]]:
         """Return for each driver how many slots are taken, and how many there are."""
         return self._slots.usage()
+
+    @property
+    def room(self) -> int:
+        """How many more runs it would take now."""
+        return 0 if self._lease is None or self._draining.is_set() else max(0, self._terms.runs - self.held)
+
+    async def wait_for_room(self) -> None:
+        """Come back when there is room for one more run."""
+        while self.room == 0:
+            self._freed.clear()
+            await self._wait_for(self._freed, POLL_S)
 
     async def run(self) -> None:
         """Conduct runs until `drain` is called; whatever goes wrong with the store in between is waited out."""
@@ -119,6 +131,7 @@ class Worker:
         """Claim nothing more, hand all runs over and return when that is done. Attempts go on; others adopt them."""
         self._draining.set()
         self._news.set()
+        self._freed.set()
         await self._ended.wait()
 
     async def take(self, run_id: str) -> None:
@@ -127,7 +140,8 @@ class Worker:
         NotFoundError; StoreError where nothing can be claimed now: while the store is away, or the worker is being drained.
         """
         while self.held >= self._terms.runs and not self._draining.is_set():
-            await self._wait_for(self._news, POLL_S)
+            self._freed.clear()
+            await self._wait_for(self._freed, POLL_S)
         group, lease = self._group, self._lease
         if group is None or lease is None or self._draining.is_set():
             raise StoreError("this conductor claims nothing now")
@@ -150,6 +164,22 @@ class Worker:
         if not held.defined.is_set():
             raise StoreError(f"run {run_id} was handed over before it was defined")
 
+    async def give_up(self, run_id: str, message: str) -> None:
+        """End a run that has no spec as `failed`, with reason `engine_fault`; one that has a spec or an end is left alone.
+
+        NotFoundError; StoreError as of `take`, RunBusyError where a live conductor has the run, this one for example.
+        """
+        lease = self._lease
+        if lease is None or self._draining.is_set():
+            raise StoreError("this conductor claims nothing now")
+        if run_id in self._held:
+            raise RunBusyError(f"run {run_id} is being conducted here")
+        claim = await self._means.store.claim(run_id, lease.owner, lease.place)
+        try:
+            await give_up(self._means, claim, message)
+        finally:
+            await self._release(claim, lease)
+
     # ------------------------------------------------------------------------------------------------------ serving
 
     async def _serve(self, lease: Lease) -> None:
@@ -157,6 +187,7 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group, self._lease = group, lease
+                self._freed.set()
                 helpers = [
                     group.create_task(self._watch(), name="watch for changes"),
                     group.create_task(self._reap_now_and_then(), name="reap"),
@@ -238,6 +269,7 @@ class Worker:
         if self._held.get(held.claim.run_id) is held:  # else it was released, and claimed again at once
             del self._held[held.claim.run_id]
         self._news.set()
+        self._freed.set()
 
     async def _hold_run(self, held: _Held, lease: Lease) -> None:
         """Carry a run on until it is over or lost, and release it."""

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import os
 import re
-import resource
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ NETWORK_TIMEOUT_S: Final = 1800.0
 
 MAX_ERROR_CHARACTERS: Final = 600
 _PIECE_BYTES: Final = 64 * 1024
+_BOUND: Final = 'ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@"'
+"""By a shell that becomes git: limits that were set from outside would come too late for the first allocation."""
 
 _OPTIONS: Final = (
     "-c", "protocol.ext.allow=never",
@@ -124,32 +125,23 @@ async def _start_whole(
     arguments: Sequence[str | Path], cwd: Path | None, environment: Mapping[str, str] | None, bounds: Bounds | None
 ) -> asyncio.subprocess.Process:
     """Start git within `bounds`. Cancelled in its middle, a start would leave the helpers of git behind."""
-    starting = asyncio.create_task(_start(arguments, cwd, _environment(environment)), name="start git")
+    starting = asyncio.create_task(_start(arguments, cwd, _environment(environment), bounds), name="start git")
     try:
-        process = await asyncio.shield(starting)
+        return await asyncio.shield(starting)
     except asyncio.CancelledError:
         await _end(await starting)
         raise
-    if bounds is not None:
-        _bind(process.pid, bounds)
-    return process
-
-
-def _bind(pid: int, bounds: Bounds) -> None:
-    # From outside: a function between fork and exec would need a lock-free interpreter. What git got before is counted too.
-    try:
-        resource.prlimit(pid, resource.RLIMIT_AS, (bounds.memory_bytes, bounds.memory_bytes))
-        resource.prlimit(pid, resource.RLIMIT_CPU, (bounds.cpu_s, bounds.cpu_s))
-    except ProcessLookupError:
-        pass  # it has ended
 
 
 async def _start(
-    arguments: Sequence[str | Path], cwd: Path | None, environment: Mapping[str, str]
+    arguments: Sequence[str | Path], cwd: Path | None, environment: Mapping[str, str], bounds: Bounds | None
 ) -> asyncio.subprocess.Process:
+    program: tuple[str, ...] = ("git",)
+    if bounds is not None:
+        program = ("sh", "-c", _BOUND, "sh", str(bounds.memory_bytes // 1024), str(bounds.cpu_s), "git")
     try:
         return await asyncio.create_subprocess_exec(
-            "git", *_OPTIONS, *map(str, arguments),
+            *program, *_OPTIONS, *map(str, arguments),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             cwd=cwd, env=environment, start_new_session=True,
         )  # fmt: skip

@@ -31,6 +31,9 @@ from stretto.sources.upload import DRAFTS, check, clear_drafts, make_draft, rece
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 """What `read_file` reads at most unless told otherwise."""
 
+CHECKS: Final = 2
+"""How many uploaded packs are looked into at a time: each may take what `upload.GIT_BOUNDS` allows."""
+
 _LINK_MODE: Final = "120000"
 
 _Entries = dict[str, tuple[str, str, str, int]]
@@ -48,6 +51,7 @@ class Repositories:
         self._home = home
         self.mirrors = Mirrors(home / "mirrors", packs)
         self.checkouts = Checkouts(home / "checkouts", self.mirrors)
+        self._checks = asyncio.Semaphore(CHECKS)
         self._latest: tuple[tuple[str, str], _Entries] = (("", ""), {})
         """What was listed last: a file of that directory is read with one process of git less."""
 
@@ -97,7 +101,8 @@ class Repositories:
             if digest not in (None, found):
                 raise SourceError("what came has another SHA-256 than was said", hint="send it again")
             with kept_on_disk(draft):
-                await check(path, commit, mirror)
+                async with self._checks:
+                    await check(path, commit, mirror)
                 address = Address("the upload", uploaded=Uploaded(found, commit))
                 message = await read_message(mirror, commit, address)
                 await self.mirrors.install(address, mirror)

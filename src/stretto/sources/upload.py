@@ -27,7 +27,7 @@ from stretto.sources.removal import remove_tree
 
 DRAFTS: Final = "uploads"
 DRAFT_PREFIX: Final = ".draft-"
-GIT_BOUNDS: Final = Bounds(memory_bytes=3 << 30, cpu_s=600)
+GIT_BOUNDS: Final = Bounds(memory_bytes=2 << 30, cpu_s=600)
 """A delta of some bytes may ask for gigabytes, and a compressed block for hours."""
 CHECK_TIMEOUT_S: Final = 900.0
 

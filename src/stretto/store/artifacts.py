@@ -25,7 +25,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
-from stretto.core.errors import StoreError
+from stretto.core.errors import NotFoundError, StoreError
 from stretto.core.events import Artifact
 from stretto.core.ports import ArtifactFile
 from stretto.core.spec import AttemptKey
@@ -56,19 +56,23 @@ class FileArtifacts:
     async def layer(self, key: AttemptKey, artifacts: Sequence[Artifact]) -> Path:
         """Return the directory that holds the attempt's artifacts under their paths, made of their objects if it isn't there."""
         layer = attempt_path(self._layers, key)
-        if not layer.exists():
+        if not self.has_layer(key):
             await asyncio.to_thread(self._rebuild, layer, artifacts)
         return layer
 
+    def has_layer(self, key: AttemptKey) -> bool:
+        """Say whether the attempt's layer is here."""
+        return attempt_path(self._layers, key).exists()
+
     async def path(self, artifact: Artifact) -> Path:
-        """Return where the artifact's bytes are; StoreError if they are gone or cut short, and for a link, which has none."""
+        """Return where the artifact's bytes are; NotFoundError if they are gone, StoreError if cut short or of a link."""
         if artifact.link is not None:
             raise StoreError(f"artifact {artifact.path!r} is a symbolic link to {artifact.link!r}")
         path = self.object(artifact.digest, artifact.executable)
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            raise StoreError(f"artifact {artifact.path!r} is gone: {path} does not exist any more") from None
+            raise NotFoundError(f"artifact {artifact.path!r} is gone: {path} does not exist any more") from None
         if size != artifact.size_bytes:
             raise StoreError(
                 f"artifact {artifact.path!r} is damaged: {path} has {size} bytes, not {artifact.size_bytes}"

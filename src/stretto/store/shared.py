@@ -40,6 +40,8 @@ class SharedArtifacts:
 
     async def layer(self, key: AttemptKey, artifacts: Sequence[Artifact]) -> Path:
         """Return the attempt's layer, made of what is here and what is brought here."""
+        if self._files.has_layer(key):
+            return await self._files.layer(key, artifacts)
         for _ in range(_TRIES - 1):
             await self._fetch(artifacts)
             try:
@@ -51,7 +53,7 @@ class SharedArtifacts:
         return await self._files.layer(key, artifacts)
 
     async def path(self, artifact: Artifact) -> Path:
-        """Return where the artifact's bytes are on this host, brought here if need be; StoreError if they are gone."""
+        """Return where the artifact's bytes are on this host, brought here if need be; NotFoundError if they are gone."""
         await self._fetch([artifact])
         return await self._files.path(artifact)
 
@@ -81,7 +83,7 @@ class SharedArtifacts:
             await self._blobs.get(drafts)
             await asyncio.to_thread(self._adopt, list(missing.values()), drafts)
         except NotFoundError as error:
-            raise StoreError(f"an artifact is gone from the store: {error.message}") from error
+            raise NotFoundError(f"an artifact is gone: {error.message}") from error
         except OSError as error:
             raise os_error(Path(error.filename or "artifacts"), error) from error
         finally:

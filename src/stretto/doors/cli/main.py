@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "db": (f"{_HERE}.db", "Look after the database of a server."),
     "serve": (f"{_HERE}.serve", "Run a server: its API, its conductor, or both."),
     "token": (f"{_HERE}.token", "Say who may use a server."),
+    "queue": (f"{_HERE}.queue", "Look at the message queue of a server."),
     "schema": (f"{_HERE}.schema", "Print the JSON Schema of pipeline.yml or of a report."),
     "completion": (f"{_HERE}.completion", "Print the completion script for a shell."),
     "version": (f"{_HERE}.version", "Print the version."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stretto.store.postgres.copy import copy
 from stretto.store.postgres.database import mask_url
 from stretto.store.postgres.schema import SchemaState, status, upgrade
+from stretto.store.postgres.storage import Storage, open_storage
 from stretto.store.postgres.store import PostgresStore
 
-__all__ = ["PostgresStore", "SchemaState", "copy", "mask_url", "status", "upgrade"]
+__all__ = ["PostgresStore", "SchemaState", "Storage", "copy", "mask_url", "open_storage", "status", "upgrade"]

@@ -23,6 +23,7 @@ from stretto.store.owner import Process, is_known_dead, this_process
 from stretto.store.postgres import schema
 from stretto.store.postgres.append import SQL, Known
 from stretto.store.postgres.database import Connection, Database, Patience
+from stretto.store.postgres.tables import PostgresTables
 from stretto.store.postgres.watch import Watch
 from stretto.store.postgres.writer import Writer
 
@@ -42,6 +43,7 @@ class PostgresStore:
         self._process = this_process()
         self._known: Known = {}
         self._watch = Watch(database)
+        self.tables = PostgresTables(database, self._watch.tell)
         self._writers = [Writer(database, self._known, self._watch.tell) for _ in range(writers)]
 
     @classmethod

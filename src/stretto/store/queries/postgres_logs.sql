@@ -16,13 +16,13 @@ WITH batch AS (
     UPDATE log SET size_bytes = batch.start + octet_length(batch.data), position = batch.position, complete = batch.complete
     FROM batch
     WHERE log.number = batch.log AND log.writer = batch.writer AND log.size_bytes = batch.start AND NOT log.complete
-    RETURNING log.number
+    RETURNING log.number, log.writer
 ), written AS (
     INSERT INTO log_chunk (log, start, times, data)
-    SELECT batch.log, batch.start, batch.times, batch.data FROM batch JOIN moved ON moved.number = batch.log
+    SELECT batch.log, batch.start, batch.times, batch.data FROM batch JOIN moved ON moved.number = batch.log AND moved.writer = batch.writer
     WHERE octet_length(batch.data) > 0
 )
-SELECT number FROM moved;
+SELECT number, writer FROM moved;
 
 -- name: select_ends
 SELECT number, writer, size_bytes, complete FROM log WHERE number = ANY (%s);

@@ -1,0 +1,1 @@
+"""What the suite for artifacts needs of a place to keep them."""
