@@ -26,6 +26,7 @@ ALLOWED = {
     "settings": {"core"},
     "process": {"core"},
     "waist": {"core", "reports"},
+    "triggers": {"core", "waist"},
     "compilation": {"core", "definitions", "waist"},
     "service": {"compilation", "core", "engine", "reports", "waist"},
     "client": {"core", "definitions", "engine", "reports", "waist"},
