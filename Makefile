@@ -1,5 +1,5 @@
-# Everything a person or CI does here. Needs git, make and python3 with venv (and apt-get, as root, where no Docker engine
-# answers); the rest comes from PyPI and Debian. `make help` lists the targets.
+# Everything a person or CI does here. Needs git, make and python3 with venv (and apt-get, as root, where a service is
+# missing); the rest comes from PyPI and Debian. `make help` lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,7 +14,7 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt))
 export UV_SYSTEM_CERTS ?= true
 endif
 RUN := $(UV) run --no-sync
-FAST := not docker and not root and not browser and not slow
+FAST := not docker and not root and not browser and not postgres and not rabbitmq and not compose and not systemd and not slow
 
 .PHONY: help setup demo check test nightly bench clean
 
@@ -41,7 +41,7 @@ check: setup ## format, lint, types, imports, fast tests
 	$(RUN) lint-imports --verbose
 	$(RUN) pytest -q -m '$(FAST)' --ignore=tests/simulation --ignore=tests/acceptance
 
-test: setup ## all tests, with a Docker engine (started here where none answers)
+test: setup ## all tests, with Docker, PostgreSQL and RabbitMQ (started here where none answers)
 	scripts/services up
 	@source .services/env && $(RUN) pytest $(PYTEST_ARGS)
 

@@ -1,8 +1,9 @@
 """Make small container images from Debian packages, for machines that reach no registry.
 
-`shell` is a static busybox; `python` is that and Debian's Python. apt fetches and verifies the packages as it would for an
-empty system, they are unpacked beside each other, and the tree is handed to the engine's import. Nothing is installed on
-this machine, no script of a package runs, and neither root nor the `docker` command is needed.
+`shell` is a static busybox; `python` is that and Debian's Python; `base` is what the Dockerfile builds on. apt fetches and
+verifies the packages as it would for an empty system, they are unpacked beside each other, and the tree is handed to the
+engine's import. Nothing is installed on this machine, no script of a package runs, and neither root nor the `docker`
+command is needed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,6 +24,10 @@ from scripts.engine import Engine, EngineError
 IMAGES = {
     "shell": ("stretto-shell:1", ("busybox-static",)),
     "python": ("stretto-python:1", ("busybox-static", "python3")),
+    "base": (
+        "stretto-base:1",
+        ("busybox-static", "ca-certificates", "git", "openssh-client", "python3", "python3-venv"),
+    ),
 }
 """What to make: its tag, and the packages in it (with all that they depend on)."""
 
@@ -108,6 +114,10 @@ def _furnish(tree: Path) -> None:
         (tree / name).mkdir(parents=True, exist_ok=True)
     for name in ("tmp", "var/tmp"):
         (tree / name).chmod(0o1777)
+    bundle = Path("etc/ssl/certs/ca-certificates.crt")  # a script of ca-certificates would make it
+    if (tree / "usr/share/ca-certificates").exists() and ("/" / bundle).exists():
+        (tree / bundle).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile("/" / bundle, tree / bundle)
     (tree / "etc/passwd").write_text(
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n"
     )

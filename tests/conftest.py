@@ -8,7 +8,7 @@ import pytest
 
 pytest_plugins = ["tests.support.services"]
 
-KEPT = {"STRETTO_REQUIRE", "STRETTO_SIM_HISTORIES"}
+KEPT = {"STRETTO_REQUIRE", "STRETTO_SIM_HISTORIES", "STRETTO_TEST_POSTGRES", "STRETTO_TEST_RABBITMQ"}
 """What speaks to the tests themselves."""
 
 

@@ -14,6 +14,7 @@ from functools import cache
 import pytest
 
 from scripts import engine
+from scripts.service import postgres, rabbitmq
 
 
 @cache
@@ -22,10 +23,28 @@ def find_docker() -> str | None:
     return engine.find()
 
 
+@cache
+def find_postgres() -> str | None:
+    """Return the URL of the PostgreSQL database for tests, if it answers."""
+    address = os.environ.get("STRETTO_TEST_POSTGRES", "")
+    return address if address and postgres.greets(address) else None
+
+
+@cache
+def find_rabbitmq() -> str | None:
+    """Return the URL of the RabbitMQ node for tests, if it answers."""
+    address = os.environ.get("STRETTO_TEST_RABBITMQ", "")
+    return address if address and rabbitmq.greets(address) else None
+
+
 SERVICES: dict[str, tuple[Callable[[], object], str]] = {
     "docker": (find_docker, "no Docker engine answers (scripts/services up docker)"),
     "root": (lambda: os.geteuid() == 0, "not root"),
+    "postgres": (find_postgres, "STRETTO_TEST_POSTGRES leads to no PostgreSQL (scripts/services up postgres)"),
+    "rabbitmq": (find_rabbitmq, "STRETTO_TEST_RABBITMQ leads to no RabbitMQ (scripts/services up rabbitmq)"),
     "browser": (lambda: shutil.which("chromium"), "no chromium"),
+    "compose": (lambda: shutil.which("docker-compose"), "no docker-compose (scripts/services up compose)"),
+    "systemd": (lambda: shutil.which("systemd-analyze"), "no systemd-analyze (scripts/services up systemd)"),
 }
 """Marker -> how to find the service, and what to say where it is missing."""
 

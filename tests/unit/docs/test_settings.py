@@ -50,7 +50,7 @@ def test_settings_page_lists_every_setting_with_default_and_variable() -> None:
 
 def test_settings_page_variables_are_read(tmp_path: Path) -> None:
     """Each variable of the page, set to a value that differs from the default, changes the setting it names."""
-    words = {"driver": "process", "docker.pull": "never"}
+    words = {"driver": "process", "docker.pull": "never", "conductor.abandon_s": "77"}
     plain = load({"HOME": str(tmp_path)}, tmp_path)
     for path, (_, variable) in documented().items():
         before = _value(plain, path)

@@ -13,14 +13,15 @@ import pytest
 
 from scripts import engine, services
 from scripts.engine import Engine
+from scripts.service import docker, process
 
 
 def test_socket_root_is_short_enough_for_an_address(tmp_path: Path) -> None:
     """A folder that is too long for the sockets below it is replaced by a short one, the same each time."""
     short, long = Path("/home/ann/stretto/.services/docker/run"), tmp_path / ("x" * 100)
-    assert services.socket_root(short) == short
-    assert services.socket_root(long) == services.socket_root(long) != services.socket_root(long / "y")
-    assert len(str(services.socket_root(long))) <= services.MAX_SOCKET_ROOT
+    assert process.socket_root(short) == short
+    assert process.socket_root(long) == process.socket_root(long) != process.socket_root(long / "y")
+    assert len(str(process.socket_root(long))) <= process.MAX_SOCKET_ROOT
 
 
 HEAD = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"
@@ -28,13 +29,13 @@ HEAD = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"
 
 def test_cgroup_mounts_follow_the_kernels_table() -> None:
     """Controllers that version 1 holds are mounted one by one, those that are switched off not at all."""
-    commands = services.cgroup_mounts(HEAD + "cpu\t1\t2\t1\nmemory\t4\t19\t1\nnet_cls\t0\t2\t1\nhugetlb\t5\t1\t0\n")
+    commands = docker.cgroup_mounts(HEAD + "cpu\t1\t2\t1\nmemory\t4\t19\t1\nnet_cls\t0\t2\t1\nhugetlb\t5\t1\t0\n")
     assert [command[-1] for command in commands] == [f"/sys/fs/cgroup{name}" for name in ("", "/cpu", "/memory")]
 
 
 def test_cgroup_mounts_prefer_version_2() -> None:
     """Where version 1 holds none, one mount of version 2 is enough."""
-    assert services.cgroup_mounts(HEAD + "cpu\t0\t2\t1\nmemory\t0\t1\t1\n") == [
+    assert docker.cgroup_mounts(HEAD + "cpu\t0\t2\t1\nmemory\t0\t1\t1\n") == [
         ["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]
     ]
 
@@ -45,33 +46,33 @@ def test_mounts_under_come_deepest_first() -> None:
         f"36 35 98:0 / {point} rw,noatime - ext3 /dev/root rw"
         for point in ("/", "/a", "/a/b", "/a/b/c\\040d", "/ab", "/a/e")
     )
-    assert services.mounts_under(Path("/a"), table) == ["/a/b/c d", "/a/b", "/a/e", "/a"]
+    assert docker.mounts_under(Path("/a"), table) == ["/a/b/c d", "/a/b", "/a/e", "/a"]
 
 
 def test_read_pid_distrusts_a_pid_of_another_program(tmp_path: Path) -> None:
     """A pid counts only while its process lives and has our mark on its command line."""
     file = tmp_path / "pid"
-    assert services.read_pid(file, "mark") is None
-    process = subprocess.Popen([sys.executable, "-c", "input()", "our-mark"], stdin=subprocess.PIPE)
+    assert process.read_pid(file, "mark") is None
+    child = subprocess.Popen([sys.executable, "-c", "input()", "our-mark"], stdin=subprocess.PIPE)
     try:
-        file.write_text(f"{process.pid}\n")
+        file.write_text(f"{child.pid}\n")
         deadline = time.monotonic() + 10
-        while services.read_pid(file, "our-mark") is None:  # until the child has become python
+        while process.read_pid(file, "our-mark") is None:  # until the child has become python
             assert time.monotonic() < deadline
-        assert services.read_pid(file, "our-mark") == process.pid
-        assert services.read_pid(file, "another-mark") is None
+        assert process.read_pid(file, "our-mark") == child.pid
+        assert process.read_pid(file, "another-mark") is None
     finally:
-        process.communicate(b"\n", timeout=10)
-    assert services.read_pid(file, "our-mark") is None
+        child.communicate(b"\n", timeout=10)
+    assert process.read_pid(file, "our-mark") is None
 
 
 def test_socket_root_is_open_to_other_users() -> None:
     """A folder below one that is closed to others is replaced too: a job's user must reach the engine."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as closed:  # made with mode 700
         wanted = Path(closed, "run")
-        assert services.socket_root(wanted) != wanted
+        assert process.socket_root(wanted) != wanted
         Path(closed).chmod(0o711)
-        assert services.socket_root(wanted) == wanted
+        assert process.socket_root(wanted) == wanted
 
 
 def test_engine_is_not_found_where_docker_host_is_dead(tmp_path: Path) -> None:
@@ -88,9 +89,10 @@ def test_own_engine_starts_twice_and_leaves_nothing(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
-from scripts import engine, services
+from scripts import engine
+from scripts.service.docker import Docker
 engine.find = lambda: None  # no other engine
-docker = services.Docker(Path({str(tmp_path)!r}))
+docker = Docker(Path({str(tmp_path)!r}))
 for _ in range(2):
     assert docker.find() is None
     variables = docker.start()

@@ -1,0 +1,1 @@
+"""The services that scripts/services starts and stops, a module each."""
