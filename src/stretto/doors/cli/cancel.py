@@ -14,8 +14,8 @@ from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
 from stretto.doors.cli.reference import JobName, RunReference, find_run
 from stretto.doors.cli.request import user
-from stretto.doors.cli.runs import row_to_json
 from stretto.reports.model import Report
+from stretto.reports.row import row_to_json
 from stretto.reports.terminal import plain
 from stretto.waist import Waist
 

@@ -15,10 +15,11 @@ from stretto.definitions import Definition, choose, compile_pipeline, load, loca
 from stretto.definitions.document import MAX_BYTES
 from stretto.definitions.locate import DIRECTORY
 from stretto.doors.cli.command import command as declare
-from stretto.doors.cli.failure import BAD_INPUT, fault_lines, faults_to_json
+from stretto.doors.cli.failure import BAD_INPUT, fault_lines
 from stretto.doors.cli.options import Options, say
 from stretto.doors.cli.place import find_top
 from stretto.doors.cli.request import DRIVERS
+from stretto.reports.fault import faults_to_json
 from stretto.reports.human import count
 from stretto.reports.terminal import RED, plain
 

@@ -28,6 +28,7 @@ import click
 from stretto.core.errors import DefinitionError, StoreError, StrettoError
 from stretto.doors.cli.options import Options
 from stretto.doors.cli.text import harmless
+from stretto.reports.fault import faults_to_json
 from stretto.reports.terminal import RED
 
 BAD_INPUT: Final = 2
@@ -85,21 +86,6 @@ def show_bug(error: BaseException, options: Options, argv: Sequence[str]) -> int
 def fault_lines(error: DefinitionError) -> list[str]:
     """Return the faults, one to a line, as `file:line:column: rule: message (hint)`."""
     return [harmless(fault.text(error.file)) for fault in error.faults]
-
-
-def faults_to_json(error: DefinitionError) -> list[dict[str, Any]]:
-    """Return the faults as JSON data."""
-    return [
-        {
-            "file": error.file,
-            "line": fault.line,
-            "column": fault.column,
-            "rule": fault.rule,
-            "message": fault.message,
-            "hint": fault.hint,
-        }
-        for fault in error.faults
-    ]
 
 
 def mask_values(argv: Sequence[str]) -> tuple[list[str], list[str]]:

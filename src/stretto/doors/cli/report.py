@@ -17,9 +17,9 @@ from stretto.core.ports import RunFilter, RunRow
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import UNLIMITED, Options
 from stretto.doors.cli.reference import JobName, RunReference, find_run
-from stretto.doors.cli.runs import row_to_json
 from stretto.reports import text
 from stretto.reports.model import Report, to_json
+from stretto.reports.row import row_to_json
 from stretto.reports.terminal import Style
 
 PAGE: Final = 500

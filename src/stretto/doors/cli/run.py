@@ -20,7 +20,7 @@ from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
 from stretto.doors.cli.progress import Progress, headline
 from stretto.doors.cli.request import read_request, request_options
-from stretto.doors.cli.runs import row_to_json
+from stretto.reports.row import row_to_json
 from stretto.settings import Settings
 from stretto.waist import RunRequest, Waist
 

@@ -7,7 +7,6 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,7 +16,7 @@ from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
 from stretto.doors.cli.place import find_top
 from stretto.reports import text
-from stretto.reports.model import format_time
+from stretto.reports.row import row_to_json
 
 
 @declare("runs", example="stretto runs --status failed --limit 5")
@@ -64,29 +63,3 @@ def _recorded(repository: str | None) -> str | None:
         return repository
     path = Path(repository)
     return str((find_top(path) or path).resolve())
-
-
-def row_to_json(row: RunRow) -> dict[str, Any]:
-    """Return the row as JSON data, with the keys of a report's `run`."""
-
-    def time(at: datetime | None) -> str | None:
-        return None if at is None else format_time(at.astimezone(UTC))
-
-    took_s = (row.ended_at - row.started_at).total_seconds() if row.started_at and row.ended_at else None
-    return {
-        "number": row.number,
-        "id": row.id,
-        "kind": row.kind,
-        "name": row.name,
-        "status": row.status.value,
-        "reason": row.reason,
-        "message": row.message,
-        "repository": row.repository,
-        "branch": row.branch,
-        "commit": row.commit,
-        "commit_message": row.commit_message,
-        "created_at": time(row.created_at),
-        "started_at": time(row.started_at),
-        "ended_at": time(row.ended_at),
-        "duration_s": took_s,
-    }

@@ -1,0 +1,1 @@
+"""The REST door: what the waist offers, over HTTP. `app.build` makes the application; nothing here starts a server."""

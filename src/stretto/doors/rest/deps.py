@@ -1,0 +1,164 @@
+"""What every route stands on: the parts of the door, who is calling, and what that allows.
+
+A route that changes or shows anything takes `Reader`, `Runner` or `Admin`: none is answered without a token of that scope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Annotated, Any, Final, Protocol
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from stretto.access.audit import Entry
+from stretto.access.gate import Gate
+from stretto.access.principal import Principal, Scope
+from stretto.core.errors import NotFoundError
+from stretto.core.ports import RunRow
+from stretto.doors.rest.problem import ProblemError
+from stretto.settings import Settings
+from stretto.waist import RunRequest, Waist
+
+CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+_bearer = HTTPBearer(auto_error=False, description="A token of this server: `stretto token create`.")
+
+
+class Backend(Waist, Protocol):
+    """The waist of a server: what a door needs beside what the command line does."""
+
+    async def accept(self, request: RunRequest) -> list[tuple[RunRow, bool]]:
+        """Store what is asked for, to be compiled by whoever conducts it; False with a run that was there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The parts that routes share; `app.state.door`."""
+
+    waist: Backend
+    gate: Gate
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who made this request, from which address."""
+
+    door: Door
+    principal: Principal
+    address: str
+
+    def entry(self, action: str, target: str = "", *, outcome: str = "done") -> Entry:
+        """Return an entry of the audit log, not yet written."""
+        who = self.principal
+        return Entry(self.door.gate.now(), who.name, action, target, self.address, outcome, who.token_id)
+
+    def note(self, action: str, target: str = "", *, outcome: str = "done") -> None:
+        """Write down what the caller did."""
+        self.door.gate.audit.note(self.entry(action, target, outcome=outcome))
+
+    async def run(self, reference: str) -> RunRow:
+        """Return the run if it is there for this caller; NotFoundError, which never tells that it is there for another one."""
+        try:
+            row = await self.door.waist.find_run(reference)
+        except NotFoundError as error:
+            if self.principal.is_bound:
+                raise _no_run(reference) from None
+            raise error
+        if not self.principal.reaches(row.repository):
+            self.note("run.read", f"run {row.number}", outcome="refused")
+            raise _no_run(reference)
+        return row
+
+
+def door_of(request: Request) -> Door:
+    """Return the parts of the door that took this request."""
+    door: Door = request.app.state.door
+    return door
+
+
+def address_of(request: Request) -> str:
+    """Return where the request came from, as far as the server knows."""
+    return request.client.host if request.client is not None else ""
+
+
+class Needs:
+    """A dependency that lets a request in if its token has the scope, and gives who it is."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    async def __call__(
+        self,
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    ) -> Caller:
+        """Return who is calling; ProblemError 401, 403, 429."""
+        door, address = door_of(request), address_of(request)
+        gate = door.gate
+        if wait_s := gate.failures.wait_s(address):
+            raise _too_often("too many wrong tokens came from your address", wait_s)
+        principal = None if credentials is None else await gate.register.authenticate(credentials.credentials)
+        if principal is None:
+            told = "a token is needed" if credentials is None else "the token is not valid"
+            if credentials is not None:
+                gate.failures.take(address)
+                gate.audit.note(Entry(gate.now(), "", "login", request.url.path, address, "refused"))
+            raise ProblemError(401, told, hint="send the header Authorization: Bearer stretto_…", headers=CHALLENGE)
+        if wait_s := gate.requests.take(principal.token_id):
+            raise _too_often("the token is used too often", wait_s)
+        request.scope["principal"] = principal.name
+        caller = Caller(door, principal, address)
+        if not principal.may(self._scope):
+            caller.note(f"{request.method} {request.url.path}", outcome="refused")
+            raise ProblemError(
+                403,
+                f"this needs a token of scope {self._scope.value}, and yours has {principal.scope.value}",
+                headers=CHALLENGE | {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self._scope}"'},
+            )
+        return caller
+
+
+Reader = Annotated[Caller, Depends(Needs(Scope.READ))]
+Runner = Annotated[Caller, Depends(Needs(Scope.RUN))]
+Admin = Annotated[Caller, Depends(Needs(Scope.ADMIN))]
+
+
+def unbound(caller: Caller) -> None:
+    """Refuse a caller whose token is bound to repositories where something is about all of them; ProblemError 403."""
+    if caller.principal.is_bound:
+        raise ProblemError(403, "this is about all repositories, and your token is bound to some")
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return how these errors are described in the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _MEANINGS[status], "content": {"application/problem+json": {"schema": schema}}}
+        for status in (*statuses, 401, 403, 422, 429, 500, 503)
+    }
+
+
+_MEANINGS: Final = {
+    400: "The request can't be read.",
+    401: "No token, or one that is not valid.",
+    403: "The token does not allow this.",
+    404: "It is not there, or not for this token.",
+    409: "Its state does not allow this.",
+    413: "The body is too large.",
+    416: "The range is outside of what there is.",
+    422: "The request, or something it names, can't be used.",
+    429: "Too many requests; Retry-After has the seconds to wait.",
+    500: "A bug of the server.",
+    503: "Something the server needs is away; try again.",
+}
+
+
+def _too_often(told: str, wait_s: float) -> ProblemError:
+    return ProblemError(429, told, headers={"Retry-After": str(ceil(wait_s))})
+
+
+def _no_run(reference: str) -> NotFoundError:
+    return NotFoundError(f"there is no run {reference!r}", hint="`stretto runs` lists them")
