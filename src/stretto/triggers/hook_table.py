@@ -135,5 +135,5 @@ def _read(row: tuple[Any, ...]) -> Hook:
 
 
 def _read_receipt(row: tuple[Any, ...]) -> Receipt:
-    *texts, runs, received_at = row
-    return Receipt(*texts, from_text(runs), moment(received_at))
+    key, id_, event, branch, commit, sender, ignored, runs, received_at = row
+    return Receipt(key, id_, event, branch, commit, sender, ignored, from_text(runs), moment(received_at))

@@ -2,7 +2,8 @@
 
 GitHub signs the body (`X-Hub-Signature-256`: `sha256=` and the hex HMAC-SHA256), as do Gitea (`X-Gitea-Signature`) and Forgejo
 (`X-Forgejo-Signature`: the hex digest alone). GitLab sends its secret token as it is (`X-Gitlab-Token`), or, given a signing
-token (`whsec_` and the key in base64), signs id, time and body as Standard Webhooks has it (`webhook-signature`: `v1,` and base64).
+token (`whsec_` and the key in base64), signs id, time and body as Standard Webhooks has it (`webhook-signature`: `v1,` and the
+digest in base64).
 """
 
 from __future__ import annotations
