@@ -172,6 +172,17 @@ class Service:
         row, state = await self._load(run)
         return build(row, state, now=self._now())
 
+    async def find_spec(self, run: str) -> RunSpec | None:
+        """Return what the run consists of, None while it is not compiled; NotFoundError."""
+        row = await self._parts.store.find_run(run)
+        stored = await self._parts.store.load(row.id)
+        return None if stored.request is not None else stored.spec
+
+    async def read_events(self, run: str, after: int = 0) -> list[tuple[int, Event]]:
+        """Return the run's events after sequence number `after` that are on record by now; NotFoundError."""
+        row = await self._parts.store.find_run(run)
+        return await self._parts.store.read_events(row.id, after)
+
     async def watch(self, run: str, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
         """See `Waist.watch`."""
         store = self._parts.store
@@ -197,6 +208,10 @@ class Service:
             key, offset=request.offset, follow=request.follow, is_over=is_over
         ):
             yield data
+
+    async def log_size(self, request: LogRequest) -> int:
+        """Return how many bytes of an attempt's output there are by now; NotFoundError."""
+        return await self._parts.places.logs.size(await self._attempt(request))
 
     async def log_lines(self, request: LogRequest) -> list[tuple[datetime, bytes]]:
         """See `Waist.log_lines`."""

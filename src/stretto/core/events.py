@@ -216,6 +216,17 @@ def from_json(kind: str, at: datetime, data: Mapping[str, Any]) -> Event:
     return cls(at=at, **fields)
 
 
+def to_record(event: Event) -> dict[str, Any]:
+    """Return the whole event as plain JSON data, with its `kind` and time (`at`, ISO 8601 in microseconds)."""
+    return {"kind": KIND_OF[type(event)], "at": event.at.isoformat()} | to_json(event)
+
+
+def from_record(record: Mapping[str, Any]) -> Event:
+    """Return the event that `to_record` made the record from."""
+    data = {name: value for name, value in record.items() if name not in ("kind", "at")}
+    return from_json(record["kind"], datetime.fromisoformat(record["at"]), data)
+
+
 def _same(value: Any) -> Any:
     return value
 

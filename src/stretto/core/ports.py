@@ -336,6 +336,9 @@ class LogStore(Protocol):
         An attempt that wrote nothing has no log: while there is none, a follower asks `is_over` whether to wait any longer.
         """
 
+    async def size(self, key: AttemptKey) -> int:
+        """Return how many bytes can be read of the log now; 0 where there is none."""
+
     async def lines(self, key: AttemptKey) -> list[tuple[datetime, bytes]]:
         """Return the log's lines, without line ends, each with the time its first byte came."""
 

@@ -100,6 +100,11 @@ class FileLogs:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _POLL_S[1])
 
+    async def size(self, key: AttemptKey) -> int:
+        """Return how many bytes can be read of the log now; 0 where there is none."""
+        last = await asyncio.to_thread(_last_record, attempt_path(self._root, key))
+        return 0 if last is None else last.end
+
     async def lines(self, key: AttemptKey) -> list[tuple[datetime, bytes]]:
         """Return the log's lines, without line ends, each with the time its first byte came."""
         return await asyncio.to_thread(_read_lines, attempt_path(self._root, key))

@@ -19,7 +19,6 @@ from starlette.responses import Response
 from stretto.core.errors import (
     DefinitionError,
     DriverError,
-    EngineUnavailableError,
     InputError,
     NotFoundError,
     RunBusyError,
@@ -40,17 +39,17 @@ MAX_SHOWN: Final = 20
 
 WORDS: Final[dict[int, str]] = {
     400: "malformed",
-    401: "unauthenticated",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
+    401: "access",
+    403: "access",
+    404: "not-found",
+    405: "method",
     409: "conflict",
-    413: "too_large",
-    416: "range_not_satisfiable",
-    422: "bad_input",
-    429: "rate_limited",
-    500: "internal",
-    503: "unavailable",
+    413: "too-large",
+    416: "range",
+    422: "input",
+    429: "rate",
+    500: "bug",
+    503: "store",
 }
 """The machine word of a status, where no error of ours has one of its own."""
 
@@ -78,23 +77,23 @@ def problem_of(error: StrettoError) -> ProblemError:
     """Return what a caller is told of an error of ours; what is not the caller's doing is told in general words only."""
     if isinstance(error, DefinitionError):
         return ProblemError(
-            422, f"the definition {error.file} has faults", word="bad_definition", faults=faults_to_json(error)
+            422, f"the definition {error.file} has faults", word="definition", faults=faults_to_json(error)
         )
     if isinstance(error, NotFoundError):
         return ProblemError(404, error.message, hint=error.hint)
     if isinstance(error, SourceError):
-        return ProblemError(422, error.message, word="bad_source", hint=error.hint)
+        return ProblemError(422, error.message, word="source", hint=error.hint)
     if isinstance(error, InputError):
         return ProblemError(422, error.message, hint=error.hint)
     if isinstance(error, RunBusyError):
-        return ProblemError(409, error.message, hint=error.hint)
+        return ProblemError(409, error.message, word="run-busy", hint=error.hint)
     headers = {"Retry-After": str(RETRY_S)}
     if isinstance(error, StoreError):
         log.error("the store failed a request", extra={"error": error.message})
         return ProblemError(503, "the server can't reach or use its store just now", headers=headers)
-    if isinstance(error, EngineUnavailableError | DriverError):
+    if isinstance(error, DriverError):
         log.warning("a driver failed a request", extra={"error": error.message})
-        return ProblemError(503, "the server can't reach the engine that runs jobs", headers=headers)
+        return ProblemError(503, "the server can't reach what runs jobs", word="engine-unavailable", headers=headers)
     log.error("a request met a bug", exc_info=error)
     return ProblemError(500, "the server met a bug; its log has more under this request's id")
 
