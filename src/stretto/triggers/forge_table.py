@@ -37,13 +37,13 @@ class ForgeTable:
 
     async def delete(self, host: str) -> None:
         """Forget the forge and what was to be sent to it; NotFoundError."""
-        deleted, _, _ = await self._tables.write(
-            ("DELETE FROM forge WHERE host = ? RETURNING host", (host,)),
+        if host not in {forge.host for forge in await self.read_all()}:
+            raise NotFoundError(f"there is no forge {host!r}")
+        await self._tables.write(
+            ("DELETE FROM forge WHERE host = ?", (host,)),
             ("DELETE FROM status_outbox WHERE host = ?", (host,)),
             ("DELETE FROM status_run WHERE host = ?", (host,)),
         )
-        if not deleted:
-            raise NotFoundError(f"there is no forge {host!r}")
 
 
 def _read(row: tuple[Any, ...]) -> Forge:

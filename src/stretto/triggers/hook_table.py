@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from stretto.core.errors import NotFoundError
 from stretto.core.ports import Tables
 from stretto.triggers.delivery import Delivery, Trigger
 from stretto.triggers.hook import Hook
-from stretto.triggers.order import from_text, micros, moment, read_order, to_text
+from stretto.triggers.order import from_text, is_identity, micros, moment, read_order, to_text
 
 KEEP: Final = timedelta(days=7)
 """How long a delivery is remembered; after that the key of the run it started still tells a repeated one."""
@@ -64,27 +64,25 @@ class HookTable:
 
     async def find(self, hook_id: str) -> Hook:
         """Return the hook; NotFoundError."""
-        rows = await self._tables.read(f"SELECT {_HOOK} FROM hook WHERE id = ?", hook_id)
+        rows = (
+            await self._tables.read(f"SELECT {_HOOK} FROM hook WHERE id = ?", hook_id) if is_identity(hook_id) else []
+        )
         if not rows:
             raise _no_hook(hook_id)
         return _read(rows[0])
 
     async def enable(self, hook_id: str, enabled: bool) -> Hook:
         """Let the hook start runs or not; NotFoundError."""
-        sql = f"UPDATE hook SET enabled = ? WHERE id = ? RETURNING {_HOOK}"
-        (rows,) = await self._tables.write((sql, (int(enabled), hook_id)))
-        if not rows:
-            raise _no_hook(hook_id)
-        return _read(rows[0])
+        hook = await self.find(hook_id)
+        await self._tables.write(("UPDATE hook SET enabled = ? WHERE id = ?", (int(enabled), hook_id)))
+        return replace(hook, enabled=enabled)
 
     async def delete(self, hook_id: str) -> None:
         """Delete the hook and its deliveries; NotFoundError."""
-        deleted, _ = await self._tables.write(
-            ("DELETE FROM hook WHERE id = ? RETURNING id", (hook_id,)),
-            ("DELETE FROM delivery WHERE hook = ?", (hook_id,)),
+        await self.find(hook_id)
+        await self._tables.write(
+            ("DELETE FROM hook WHERE id = ?", (hook_id,)), ("DELETE FROM delivery WHERE hook = ?", (hook_id,))
         )
-        if not deleted:
-            raise _no_hook(hook_id)
 
     async def find_receipt(self, hook_id: str, key: str) -> Receipt | None:
         """Return the delivery of this key, if it came before."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -84,6 +86,16 @@ def check_texts(
         printable = text.replace("\n", "").replace("\t", "") if lines else text
         if (not text and not empty) or len(text) > MOST_CHARACTERS or not printable.isprintable():
             raise InputError(f"{name}: {text[:80]!r} is empty, too long or has characters that can't be shown")
+
+
+def new_identity() -> str:
+    """Return the id of a new hook or schedule, which can't be guessed."""
+    return secrets.token_hex(8)
+
+
+def is_identity(text: str) -> bool:
+    """Say whether the text can be such an id; what can't must not reach a database, which may refuse its characters."""
+    return re.fullmatch("[0-9a-f]{16}", text) is not None
 
 
 def to_text(items: Sequence[str]) -> str:

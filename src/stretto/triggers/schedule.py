@@ -13,7 +13,17 @@ from typing import Any, Final
 from stretto.core.errors import NotFoundError, StrettoError
 from stretto.core.ports import Clock, Tables
 from stretto.triggers.cron import next_after
-from stretto.triggers.order import Accept, Order, check_texts, from_text, micros, moment, read_order, to_text
+from stretto.triggers.order import (
+    Accept,
+    Order,
+    check_texts,
+    from_text,
+    is_identity,
+    micros,
+    moment,
+    read_order,
+    to_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -72,28 +82,26 @@ class ScheduleTable:
 
     async def find(self, schedule_id: str) -> Schedule:
         """Return the schedule; NotFoundError."""
-        rows = await self._tables.read(f"SELECT {_COLUMNS} FROM schedule WHERE id = ?", schedule_id)
+        sql = f"SELECT {_COLUMNS} FROM schedule WHERE id = ?"
+        rows = await self._tables.read(sql, schedule_id) if is_identity(schedule_id) else []
         if not rows:
-            raise _no_schedule(schedule_id)
+            raise NotFoundError(f"there is no schedule {schedule_id!r}")
         return _read(rows[0])
 
     async def change(self, schedule: Schedule) -> None:
-        """Store what a person may change of it, and when it is due next; NotFoundError."""
+        """Store what a person may change of it, and when it is due next."""
         sql = (
             "UPDATE schedule SET cron = ?, zone = ?, branch = ?, enabled = ?, next_at = ?, "
-            "pipelines = ?, file = ?, variables = ?, driver = ?, priority = ? WHERE id = ? RETURNING id"
+            "pipelines = ?, file = ?, variables = ?, driver = ?, priority = ? WHERE id = ?"
         )
         it = schedule
         values = (it.cron, it.zone, it.branch, int(it.enabled), micros(it.next_at), *it.order.values(), it.id)
-        (rows,) = await self._tables.write((sql, values))
-        if not rows:
-            raise _no_schedule(it.id)
+        await self._tables.write((sql, values))
 
     async def delete(self, schedule_id: str) -> None:
         """Delete the schedule; NotFoundError."""
-        (rows,) = await self._tables.write(("DELETE FROM schedule WHERE id = ? RETURNING id", (schedule_id,)))
-        if not rows:
-            raise _no_schedule(schedule_id)
+        await self.find(schedule_id)
+        await self._tables.write(("DELETE FROM schedule WHERE id = ?", (schedule_id,)))
 
     async def due(self, now: datetime) -> list[Schedule]:
         """Return some of the schedules that are due, oldest first."""
@@ -164,10 +172,6 @@ class Scheduler:
             return LOOK_S
         # Not below a second: a schedule that can't be run stays due.
         return min(max((next_at - self._clock.now()).total_seconds(), 1.0), LOOK_S)
-
-
-def _no_schedule(schedule_id: str) -> NotFoundError:
-    return NotFoundError(f"there is no schedule {schedule_id!r}")
 
 
 def _values(it: Schedule) -> tuple[Any, ...]:

@@ -1,0 +1,273 @@
+"""Routes of what starts runs by itself (hooks, schedules, deliveries) and of the forges that are told how commits fared.
+
+Making any of them takes an administrator: they go on when the token that made them is long revoked. A delivery has no token; its
+signature is what lets it in, and without that it is answered the same whether its hook exists or not.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response, status
+
+from stretto.access.repository import permitted
+from stretto.core.errors import NotFoundError
+from stretto.doors.rest.deps import Admin, Caller, Reader, answers, door_of, unbound
+from stretto.doors.rest.problem import ProblemError
+from stretto.doors.rest.trigger_model import (
+    Answer,
+    DeliveryList,
+    DeliveryOutput,
+    Enabled,
+    ForgeInput,
+    ForgeList,
+    ForgeOutput,
+    HookInput,
+    HookList,
+    HookMade,
+    HookOutput,
+    ScheduleChange,
+    ScheduleInput,
+    ScheduleList,
+    ScheduleOutput,
+)
+from stretto.triggers.cron import next_after
+from stretto.triggers.forge import Forge, default_url
+from stretto.triggers.hook import Hook
+from stretto.triggers.order import new_identity
+from stretto.triggers.parts import Triggers
+from stretto.triggers.receiver import MOST_BYTES
+from stretto.triggers.schedule import Schedule
+
+MIB: Final = 1024 * 1024
+
+router = APIRouter(tags=["triggers"])
+
+
+def _triggers_of(request: Request) -> Triggers:
+    """Return the parts that the door was given; `app.state.triggers`."""
+    triggers: Triggers = request.app.state.triggers
+    return triggers
+
+
+Parts = Annotated[Triggers, Depends(_triggers_of)]
+
+
+# ----------------------------------------------------------------------------------------------------------- deliveries
+
+
+@router.post(
+    "/webhooks/{hook}",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses={
+        200: {"description": "It starts nothing, or did so before.", "model": Answer},
+        **{code: answers(404, 413)[code] for code in (404, 413, 422, 500, 503)},
+    },
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+        "security": [],
+    },
+)
+async def receive(hook: str, request: Request, response: Response, triggers: Parts) -> Answer:
+    """Take a delivery of GitHub, GitLab, Gitea or Forgejo, which is signed with the hook's secret."""
+    body = await _read_body(request, min(MOST_BYTES, door_of(request).settings.api.max_body_mb * MIB))
+    received = await triggers.receiver.receive(hook, dict(request.headers), body)
+    if received.again or received.receipt.ignored is not None:
+        response.status_code = status.HTTP_200_OK
+    return Answer.of(received)
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise ProblemError(413, f"a delivery has at most {limit} bytes here")
+    return bytes(body)
+
+
+# ---------------------------------------------------------------------------------------------------------------- hooks
+
+
+@router.get("/hooks", responses=answers())
+async def list_hooks(caller: Reader, triggers: Parts) -> HookList:
+    """List the hooks of the repositories that the token is for."""
+    hooks = await triggers.hooks.read_all()
+    return HookList(hooks=[HookOutput.of(it) for it in hooks if caller.principal.reaches(it.order.repository)])
+
+
+@router.post("/hooks", status_code=status.HTTP_201_CREATED, responses=answers())
+async def create_hook(made: HookInput, caller: Admin, triggers: Parts) -> HookMade:
+    """Make a hook. Its secret is told in this answer only."""
+    hook = Hook(
+        id=new_identity(),
+        kind=made.kind,
+        secret=made.secret or secrets.token_hex(32),
+        order=made.order(_permitted(caller, made.repository)),
+        events=tuple(dict.fromkeys(made.events)),
+        branches=tuple(made.branches),
+        paths=tuple(made.paths),
+        created_by=caller.principal.name,
+        created_at=triggers.clock.now(),
+    )
+    hook.check()
+    await triggers.hooks.add(hook, now=triggers.clock.now())
+    caller.note("hook.create", f"hook {hook.id} of {hook.order.repository}")
+    return HookMade.of(hook, secret=hook.secret)
+
+
+@router.patch("/hooks/{hook}", responses=answers(404))
+async def enable_hook(hook: str, change: Enabled, caller: Admin, triggers: Parts) -> HookOutput:
+    """Let a hook start runs, or keep it from doing so."""
+    await _reached_hook(caller, triggers, hook)
+    changed = await triggers.hooks.enable(hook, change.enabled)
+    caller.note("hook.enable" if change.enabled else "hook.disable", f"hook {hook}")
+    return HookOutput.of(changed)
+
+
+@router.delete("/hooks/{hook}", status_code=status.HTTP_204_NO_CONTENT, responses=answers(404))
+async def delete_hook(hook: str, caller: Admin, triggers: Parts) -> None:
+    """Delete a hook and the list of its deliveries."""
+    await _reached_hook(caller, triggers, hook)
+    await triggers.hooks.delete(hook)
+    caller.note("hook.delete", f"hook {hook}")
+
+
+@router.get("/hooks/{hook}/deliveries", responses=answers(404))
+async def list_deliveries(
+    hook: str, caller: Reader, triggers: Parts, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> DeliveryList:
+    """List the deliveries of the last seven days that were signed, newest first, with what became of them."""
+    await _reached_hook(caller, triggers, hook)
+    receipts = await triggers.hooks.receipts(hook, limit)
+    return DeliveryList(deliveries=[DeliveryOutput.of(it) for it in receipts])
+
+
+async def _reached_hook(caller: Caller, triggers: Triggers, hook_id: str) -> None:
+    hook = await triggers.hooks.find(hook_id)
+    if not caller.principal.reaches(hook.order.repository):
+        raise _not_there("hook", hook_id)
+
+
+# ------------------------------------------------------------------------------------------------------------ schedules
+
+
+@router.get("/schedules", responses=answers())
+async def list_schedules(caller: Reader, triggers: Parts) -> ScheduleList:
+    """List the schedules of the repositories that the token is for."""
+    schedules = await triggers.schedules.read_all()
+    reached = [it for it in schedules if caller.principal.reaches(it.order.repository)]
+    return ScheduleList(schedules=[ScheduleOutput.of(it) for it in reached])
+
+
+@router.post("/schedules", status_code=status.HTTP_201_CREATED, responses=answers())
+async def create_schedule(made: ScheduleInput, caller: Admin, triggers: Parts) -> ScheduleOutput:
+    """Make a schedule."""
+    now = triggers.clock.now()
+    schedule = Schedule(
+        id=new_identity(),
+        cron=made.cron,
+        zone=made.zone,
+        order=made.order(_permitted(caller, made.repository)),
+        branch=made.branch,
+        next_at=next_after(made.cron, made.zone, now),
+        enabled=made.enabled,
+        created_by=caller.principal.name,
+        created_at=now,
+    )
+    schedule.check()
+    await triggers.schedules.add(schedule, now=now)
+    caller.note("schedule.create", f"schedule {schedule.id} of {schedule.order.repository}")
+    return ScheduleOutput.of(schedule)
+
+
+@router.patch("/schedules/{schedule}", responses=answers(404))
+async def change_schedule(schedule: str, change: ScheduleChange, caller: Admin, triggers: Parts) -> ScheduleOutput:
+    """Change a schedule. It is due next at the first occurrence from now on: what was missed is not made up for."""
+    old = await _reached_schedule(caller, triggers, schedule)
+    told: dict[str, Any] = {
+        name: value for name in change.model_fields_set if (value := getattr(change, name)) is not None
+    }
+    order = replace(
+        old.order,
+        pipelines=tuple(told.pop("pipelines", old.order.pipelines)),
+        variables=told.pop("variables", old.order.variables),
+        priority=told.pop("priority", old.order.priority),
+    )
+    new = replace(old, order=order, **told)
+    new = replace(new, next_at=next_after(new.cron, new.zone, triggers.clock.now()))
+    new.check()
+    await triggers.schedules.change(new)
+    caller.note("schedule.change", f"schedule {schedule}: {', '.join(sorted(change.model_fields_set))}")
+    return ScheduleOutput.of(new)
+
+
+@router.delete("/schedules/{schedule}", status_code=status.HTTP_204_NO_CONTENT, responses=answers(404))
+async def delete_schedule(schedule: str, caller: Admin, triggers: Parts) -> None:
+    """Delete a schedule."""
+    await _reached_schedule(caller, triggers, schedule)
+    await triggers.schedules.delete(schedule)
+    caller.note("schedule.delete", f"schedule {schedule}")
+
+
+async def _reached_schedule(caller: Caller, triggers: Triggers, schedule_id: str) -> Schedule:
+    schedule = await triggers.schedules.find(schedule_id)
+    if not caller.principal.reaches(schedule.order.repository):
+        raise _not_there("schedule", schedule_id)
+    return schedule
+
+
+# --------------------------------------------------------------------------------------------------------------- forges
+
+
+@router.get("/forges", responses=answers())
+async def list_forges(caller: Admin, triggers: Parts) -> ForgeList:
+    """List the forges that are told how commits fared."""
+    unbound(caller)
+    return ForgeList(forges=[ForgeOutput.of(it) for it in await triggers.forges.read_all()])
+
+
+@router.put("/forges/{host}", responses=answers())
+async def put_forge(host: str, made: ForgeInput, caller: Admin, triggers: Parts) -> ForgeOutput:
+    """Let statuses of commits in the repositories of a host be sent to its API. The token goes there only."""
+    unbound(caller)
+    now = triggers.clock.now()
+    forge = Forge(
+        host=host.lower(),
+        kind=made.kind,
+        api_url=made.api_url or default_url(made.kind, host.lower()),
+        token=made.token,
+        token_env=made.token_env,
+        token_file=made.token_file,
+        every_run=made.every_run,
+        created_at=now,
+    )
+    forge.check()
+    await triggers.forges.put(forge, now=now)
+    caller.note("forge.put", f"forge {forge.host} at {forge.api_url}")
+    return ForgeOutput.of(forge)
+
+
+@router.delete("/forges/{host}", status_code=status.HTTP_204_NO_CONTENT, responses=answers(404))
+async def delete_forge(host: str, caller: Admin, triggers: Parts) -> None:
+    """Tell a forge nothing any more, and forget its token."""
+    unbound(caller)
+    await triggers.forges.delete(host.lower())
+    caller.note("forge.delete", f"forge {host.lower()}")
+
+
+# --------------------------------------------------------------------------------------------------------------- pieces
+
+
+def _permitted(caller: Caller, repository: str) -> str:
+    """Return the repository's address in its plain form, if the caller may name it."""
+    address = permitted(repository, local_root=None)
+    if not caller.principal.reaches(address):
+        raise ProblemError(403, f"your token is not for {address}")
+    return address
+
+
+def _not_there(what: str, identity: str) -> NotFoundError:
+    return NotFoundError(f"there is no {what} {identity!r}")
