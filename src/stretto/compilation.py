@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Awaitable, Callable
 
 from stretto.core.errors import InputError, StrettoError
-from stretto.core.ports import Repositories, Source
+from stretto.core.ports import Repositories, Source, UploadStore
 from stretto.core.spec import RunSpec
 from stretto.definitions import Definition, check_file, choose, compile_pipeline, load, locate
 from stretto.definitions.locate import DIRECTORY, ROOT_FILES
@@ -18,10 +18,16 @@ class Compiler:
     """Compiles requests. Stores nothing; what is refused leaves nothing behind."""
 
     def __init__(
-        self, repositories: Repositories, *, default_driver: str, check_driver: Callable[[str], object]
+        self,
+        repositories: Repositories,
+        uploads: UploadStore,
+        *,
+        default_driver: str,
+        check_driver: Callable[[str], object],
     ) -> None:
         """`check_driver` raises InputError for a name that is no driver."""
         self._repositories = repositories
+        self._uploads = uploads
         self._default_driver = default_driver
         self._check_driver = check_driver
 
@@ -29,18 +35,31 @@ class Compiler:
         """Return the commit that is meant and the specs of the pipelines asked for; DefinitionError, SourceError, InputError."""
         if request.file is not None:
             check_file(request.file)
-        source = await self._repositories.resolve(
-            request.repository,
-            branch=request.branch,
-            commit=request.commit,
-            working_tree=request.working_tree,
-            cwd=request.directory,
-        )
+        source = await self._resolve(request)
         try:
             return source, await self._compile_source(source, request)
         except StrettoError:
             await self._repositories.forget(source)
             raise
+
+    async def _resolve(self, request: RunRequest) -> Source:
+        if request.upload is None:
+            return await self._repositories.resolve(
+                request.repository,
+                branch=request.branch,
+                commit=request.commit,
+                working_tree=request.working_tree,
+                cwd=request.directory,
+            )
+        upload = await self._uploads.use(request.upload)
+        for name in ("repository", "branch", "commit"):
+            wanted, known = getattr(request, name), getattr(upload, name)
+            if wanted not in (None, known):
+                raise InputError(
+                    f"upload {upload.id[:12]} has {name} {known!r}, not {wanted!r}",
+                    hint=f"leave out {name}: an upload says itself what it is",
+                )
+        return await self._repositories.resolve_upload(upload)
 
     async def _compile_source(self, source: Source, request: RunRequest) -> list[RunSpec]:
         repositories = self._repositories

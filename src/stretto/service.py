@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from stretto.compilation import Compiler
+from stretto.core.again import keep
 from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
-from stretto.core.ports import Claim, Driver, NewRequest, NewRun, Repositories, RunFilter, RunRow, Source, Store
+from stretto.core.ports import (
+    Claim,
+    Driver,
+    NewRequest,
+    NewRun,
+    Repositories,
+    RunFilter,
+    RunRow,
+    Source,
+    Store,
+    Upload,
+    UploadStore,
+)
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
-from stretto.core.states import FINAL
+from stretto.core.states import FINAL, Status
+from stretto.core.upload import check_facts, make_upload
 from stretto.engine.attempt import Places
-from stretto.engine.conductor import CANCEL, Conductor, Parts
+from stretto.engine.conductor import CANCEL
 from stretto.engine.leases import hold
-from stretto.engine.recovery import reap, replay, sweep
+from stretto.engine.recovery import reap, replay
 from stretto.engine.slots import Slots
+from stretto.engine.tenure import Means, Tenure, carry_on
 from stretto.reports.build import build
 from stretto.reports.model import Report
-from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher, request_to_json
+from stretto.waist import LogRequest, RunRequest, StoredArtifact, Swept, Watcher, request_from_json, request_to_json
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +47,8 @@ PAGE = 500
 """How many runs `gc` reads at once."""
 KEEP_TREES = timedelta(hours=1)
 """A checkout used less than this ago is kept whatever the limit: making it again right away is slow."""
+KEEP_UNUSED = timedelta(days=1)
+"""Uploads and artifacts that no run uses are kept this long: what uses them may be about to go on record."""
 CHUNK_BYTES = 1 << 18
 """How much of an artifact is read at once."""
 LOOK_AGAIN_S = 2.0
@@ -42,7 +60,8 @@ class ServiceParts:
     """What the service joins; made by `wiring`.
 
     `driver` gives the driver of a name (one of `driver_names`), made on first use. `attempts` is where attempts have their
-    directories. `owner` names this process among conductors.
+    directories. `owner` names this process among conductors, `place` the back-ends that it reaches. With `serves`, runs are
+    left to the conductors of a server.
     """
 
     store: Store
@@ -55,6 +74,10 @@ class ServiceParts:
     jobs: int
     prepare_ahead: int
     owner: str
+    uploads: UploadStore
+    upload_limit_bytes: int
+    place: str
+    serves: bool = False
 
 
 class Service:
@@ -62,10 +85,23 @@ class Service:
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
-        self._compiler = Compiler(parts.repositories, default_driver=parts.default_driver, check_driver=parts.driver)
+        self._compiler = Compiler(
+            parts.repositories, parts.uploads, default_driver=parts.default_driver, check_driver=parts.driver
+        )
         self._slots: dict[int, Slots] = {}
         self._checkouts: dict[str, asyncio.Task[Path]] = {}
         self._conducting: set[str] = set()
+        self.means = Means(
+            store=parts.store,
+            driver=parts.driver,
+            trees=self,
+            places=parts.places,
+            compile=self.compile_accepted,
+            attempts=parts.attempts,
+            prepare_ahead=parts.prepare_ahead,
+            place=parts.place,
+        )
+        """What runs are carried on with, by this process's commands and its conductor."""
 
     # ------------------------------------------------------------------------------------------------------ asking
 
@@ -92,6 +128,9 @@ class Service:
 
         False with a run whose idempotency key was there already. Looks at no repository.
         """
+        if request.upload is not None:
+            upload = await self._parts.uploads.use(request.upload)
+            request = replace(request, repository=upload.repository, branch=upload.branch)
         new = []
         for name in request.pipelines or ("",):
             one = replace(request, pipelines=(name,) if name else ())
@@ -110,6 +149,40 @@ class Service:
             )
         return await self._parts.store.accept(new)
 
+    async def add_upload(
+        self,
+        data: AsyncIterator[bytes],
+        *,
+        commit: str,
+        repository: str,
+        branch: str | None = None,
+        digest: str | None = None,
+        by: str = "",
+    ) -> Upload:
+        """Take a git pack that holds `commit` (full hash) without its history; its id is what `RunRequest.upload` names.
+
+        `repository` is what people call the repository it came from; `digest` is the SHA-256 that the pack must have. The same
+        again gives the same. InputError for what can't be, TooLargeError, SourceError for a pack that is not whole or does harm.
+        """
+        check_facts(commit=commit, repository=repository, branch=branch)
+        limit = self._parts.upload_limit_bytes
+        async with self._parts.repositories.receive_pack(data, commit=commit, digest=digest, limit_bytes=limit) as pack:
+            upload = make_upload(pack, commit=commit, repository=repository, branch=branch, by=by, now=self._now())
+            await self._parts.uploads.add(upload, pack.path)
+        return upload
+
+    async def compile_accepted(self, row: RunRow, asked: Mapping[str, Any]) -> RunSpec:
+        """Return the spec of a run that was accepted, and begin to make its checkout; InputError."""
+        request = request_from_json(asked, by=row.by)
+        if request.repository is None and request.upload is None:
+            raise InputError("no repository was named", hint="a server runs what is in a repository that it is told")
+        source, specs = await self._compiler.compile(request)
+        if len(specs) != 1:
+            await self._parts.repositories.forget(source)
+            raise InputError(f"run {row.number} asks for {len(specs)} pipelines; one run is one pipeline")
+        self._begin_checkout(source)
+        return specs[0]
+
     async def has_changes(self, request: RunRequest) -> bool:
         """See `Waist.has_changes`."""
         if request.working_tree or request.branch is not None or request.commit is not None:
@@ -120,20 +193,13 @@ class Service:
         """See `Waist.conduct`."""
         parts = self._parts
         row = await parts.store.find_run(run)
-        async with hold(parts.store, parts.owner) as lease:
-            claim = await parts.store.claim(row.id, parts.owner)
+        async with hold(parts.store, parts.owner, place=parts.place) as lease:
+            claim = await parts.store.claim(row.id, parts.owner, parts.place)
             self._conducting.add(row.id)
             try:
-                stored = await parts.store.load(row.id)
-                state = replay(row.id, stored.spec, stored.events)
-                drivers = {name: parts.driver(name) for name in {job.driver for job in stored.spec.jobs}}
-                if len(stored.events) > 1:
-                    await sweep(state, drivers, self._parts.attempts)
-                if not state.is_over:
-                    conductor = Conductor(
-                        self._conductor_parts(drivers, jobs, lease.held), claim, state, number=row.number, watch=watch
-                    )
-                    await conductor.conduct()
+                count = jobs or parts.jobs  # the runs of one command share their slots
+                slots = self._slots.setdefault(count, Slots(count))
+                await carry_on(self.means, Tenure(claim, slots, lease.held, watch=watch))
             finally:
                 self._conducting.discard(row.id)
                 await self._release(claim)
@@ -146,16 +212,44 @@ class Service:
         if row.status in FINAL:
             raise InputError(f"run {row.number} is over already: {row.status}")
         if job is not None:
-            spec = (await store.load(row.id)).spec
-            if job not in {known.name for known in spec.jobs}:
-                raise _no_job(row, job, [known.name for known in spec.jobs])
+            stored = await store.load(row.id)
+            names = [known.name for known in stored.spec.jobs]
+            if stored.request is None and job not in names:
+                raise _no_job(row, job, names)
         await store.ask(row.id, CANCEL, {"job": job, "by": by, "force": force})
         try:
-            if row.id not in self._conducting:
+            if not self._parts.serves and row.id not in self._conducting:
                 await self.conduct(row.id)  # nobody may be there to do it
         except RunBusyError:
             pass  # its owner takes the request from the store
         return await store.find_run(row.id)
+
+    async def retry(self, run: str, *, failed_only: bool = True, by: str = "") -> RunRow:
+        """See `Waist.retry`."""
+        store, now = self._parts.store, self._now()
+        row = await store.find_run(run)
+        if row.status not in FINAL:
+            raise InputError(f"run {row.number} is {row.status}: what is not over can't be done again")
+        stored = await store.load(row.id)
+        if stored.request is not None:  # it never came to a spec
+            request = NewRequest(
+                stored.request,
+                now,
+                kind=row.kind,
+                name=row.name,
+                repository=row.repository,
+                branch=row.branch,
+                by=by,
+                priority=row.priority,
+                retry_of=row.number,
+            )
+            return (await store.accept([request]))[0][0]
+        if failed_only and row.status is Status.SUCCESS:
+            message = f"run {row.number} has no job that failed: there is nothing to do again"
+            raise InputError(message, hint=f"`stretto retry {row.number} --all` runs every job again")
+        kept = keep(replay(row.id, stored.spec, stored.events), row.number, now) if failed_only else ()
+        new = NewRun(stored.spec, now, by, priority=row.priority, retry_of=row.number, kept=kept)
+        return (await store.create_run(new))[0]
 
     # ----------------------------------------------------------------------------------------------------- reading
 
@@ -222,12 +316,13 @@ class Service:
         row, state = await self._load(run)
         if job is not None and job not in state.graph.index:
             raise _no_job(row, job, list(state.graph.index))
+        store = self._parts.places.artifacts
         return [
             StoredArtifact(
                 known.spec.name,
-                len(known.attempts),
+                state.artifacts_key(known).number,
                 artifact,
-                None if artifact.link is not None else self._parts.places.artifacts.path(artifact),
+                await store.find(artifact),
             )
             for known in state.jobs
             if job in (None, known.spec.name)
@@ -238,7 +333,7 @@ class Service:
         """See `Waist.artifact_data`."""
         if stored.artifact.link is not None:
             return
-        path = self._parts.places.artifacts.path(stored.artifact)
+        path = await self._parts.places.artifacts.path(stored.artifact)
         try:
             file = await asyncio.to_thread(path.open, "rb")
         except FileNotFoundError as error:
@@ -251,19 +346,29 @@ class Service:
         """See `Waist.gc`."""
         parts, now = self._parts, self._now()
         old: list[RunRow] = []
+        done_again: set[int] = set()  # runs whose jobs, with logs and artifacts, a run that stays has kept
         unfinished: list[RunRow] = []
         before: int | None = None
+        since = now - timedelta(days=keep_days)
         while page := await parts.store.list_runs(RunFilter(before=before, limit=PAGE)):
             before = page[-1].number
-            unfinished += [row for row in page if row.ended_at is None]
-            old += [row for row in page if row.ended_at is not None and row.ended_at < now - timedelta(days=keep_days)]
-        attempts = await self._reap(dry_run)
+            for row in page:  # newest first, and a run is newer than the one that it does again
+                if row.ended_at is None:
+                    unfinished.append(row)
+                if row.ended_at is not None and row.ended_at < since and row.number not in done_again:
+                    old.append(row)
+                elif row.retry_of is not None:
+                    done_again.add(row.retry_of)
+        attempts = await self.reap(dry_run=dry_run)
         if dry_run:
             return Swept(runs=len(old), attempts=attempts)
         freed = 0
         for row in old:
             freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
         await parts.store.delete_runs([row.id for row in old])  # last: cut off before, all of it is done again
+        kept = {id_ for (id_,) in await parts.store.tables.read("SELECT id FROM run")}
+        freed += await parts.places.artifacts.sweep(kept, now - KEEP_UNUSED)
+        freed += await parts.uploads.delete_unused(now - KEEP_UNUSED)
         in_use = [
             spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
         ]
@@ -274,19 +379,6 @@ class Service:
 
     def _now(self) -> datetime:
         return self._parts.places.clock.now()
-
-    def _conductor_parts(self, drivers: dict[str, Driver], jobs: int | None, owns: Callable[[], bool]) -> Parts:
-        count = jobs or self._parts.jobs  # the runs of one command share their slots
-        return Parts(
-            store=self._parts.store,
-            drivers=drivers,
-            trees=self,
-            places=self._parts.places,
-            slots=self._slots.setdefault(count, Slots(count)),
-            attempts=self._parts.attempts,
-            prepare_ahead=self._parts.prepare_ahead,
-            owns=owns,
-        )
 
     async def _store(
         self, request: RunRequest, specs: list[RunSpec], stored: Callable[[RunRow], None] | None
@@ -322,7 +414,7 @@ class Service:
             return await begun
         return await self._parts.repositories.checkout(run)
 
-    async def _reap(self, dry_run: bool) -> int:
+    async def reap(self, *, dry_run: bool = False) -> int:
         """Remove what drivers have of runs that are over or unknown; a driver whose back-end is away is passed over."""
         count = 0
 
@@ -356,6 +448,8 @@ class Service:
         if request.job not in state.graph.index:
             raise _no_job(row, request.job, list(state.graph.index))
         job = state.job(request.job)
+        if job.kept is not None and request.attempt is None:
+            return state.artifacts_key(job)
         while request.follow and not job.attempts and job.status not in FINAL:
             await self._parts.store.wait_for_change(LOOK_AGAIN_S)
             row, state = await self._load(request.run)

@@ -71,6 +71,12 @@ class Api:
     """MiB of a source tree that is uploaded."""
     rate_per_minute: int = 1200
     """Requests a minute that one token may make, after a burst of as many. 0: no limit."""
+    proxies: str = ""
+    """Addresses of proxies, with commas between, that are believed when they say whom they speak for. Empty: none."""
+    local_root: str = ""
+    """Directory on the server whose repositories callers may name by path. Empty: none, as paths lead anywhere."""
+    drivers: str = ""
+    """Drivers, with commas between, that callers may ask for beside `driver`. Empty: none, as `process` runs on the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,8 @@ class Settings:
     """MiB of artifacts that one job may leave."""
     server: str = ""
     """URL of a server that the command line talks to. Empty: it runs things itself."""
+    database: str = ""
+    """`postgresql://` URL of a server's database. Empty: SQLite in the home."""
     queue: str = ""
     """`amqp://` URL of the queue between a server's API and its conductors. Empty: the database is the queue."""
     api: Api = field(default_factory=Api)

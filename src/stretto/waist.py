@@ -29,8 +29,8 @@ class RunRequest:
     `repository` None is the one that holds `directory`; `file` is a path within the repository at the commit; `pipelines`
     are names, needed where the repository has several; `overrides` are `KEY=VALUE` texts; `driver` None takes the setting.
     `working_tree` runs the files as they are now, untracked ones included, instead of a commit. `definition` is the text of a
-    definition file to use instead of the repository's. `upload` is the digest of a tree that was uploaded to a server, which
-    is then the repository.
+    definition file to use instead of the repository's. `upload` is the id of a tree that was uploaded to a server, which is
+    then the repository, and says itself which branch and commit it is.
     """
 
     repository: str | None = None
@@ -133,6 +133,12 @@ class Waist(Protocol):
         """Ask for the end of a run or one job of it; with `force`, without grace. InputError if it is over, NotFoundError.
 
         A run that no live process owns is taken up and ended here.
+        """
+
+    async def retry(self, run: str, *, failed_only: bool = True, by: str = "") -> RunRow:
+        """Store a new run of the same spec that keeps what succeeded, or with `failed_only` False runs everything again.
+
+        InputError if the run is not over, or if nothing is to be done again; NotFoundError. To be conducted like a new run.
         """
 
     async def find_run(self, run: str) -> RunRow:

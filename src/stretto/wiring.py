@@ -17,12 +17,16 @@ from stretto.core.errors import InputError, SettingsError
 from stretto.core.ports import Driver
 from stretto.drivers.registry import DRIVERS
 from stretto.engine.attempt import Places
+from stretto.engine.slots import Slots
+from stretto.engine.worker import Terms, Worker
 from stretto.service import Service, ServiceParts
 from stretto.settings import Settings
 from stretto.sources.git import Repositories
 from stretto.store.artifacts import FileArtifacts
+from stretto.store.blobs import FileBlobs
 from stretto.store.logs import FileLogs
 from stretto.store.sqlite import SqliteStore
+from stretto.store.uploads import Uploads
 
 LEAST_JOBS: Final = 4
 """Jobs at once on a small machine: they wait for disk and network most of the time."""
@@ -42,8 +46,11 @@ class SystemClock:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings) -> AsyncIterator[Service]:
-    """Open the state under `settings.home`, made if missing, and give the service over it; all is closed at the end."""
+async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIterator[Service]:
+    """Open the state under `settings.home`, made if missing, and give the service over it; all is closed at the end.
+
+    With `serves` it leaves runs to the conductors of a server.
+    """
     home = settings.home
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -61,11 +68,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         return drivers[name]
 
     store = await SqliteStore.open(home / "stretto.db")
+    uploads = Uploads(store.tables, FileBlobs(home / "uploads", store.tables))
     try:
         yield Service(
             ServiceParts(
                 store=store,
-                repositories=Repositories(home),
+                repositories=Repositories(home, uploads.get),
                 driver=driver,
                 driver_names=tuple(DRIVERS),
                 default_driver=settings.driver,
@@ -77,15 +85,55 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                     grace_s=settings.grace_s,
                 ),
                 attempts=home / "attempts",
-                jobs=settings.jobs or max(LEAST_JOBS, 2 * (os.cpu_count() or 1)),
+                jobs=_jobs(settings),
                 prepare_ahead=settings.prepare_ahead,
-                owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+                uploads=uploads,
+                upload_limit_bytes=settings.api.max_upload_mb * MIB,
+                owner=_owner(),
+                place=settings.conductor.place or installation,
+                serves=serves,
             )
         )
     finally:
         for opened in drivers.values():
             await opened.close()
         await store.close()
+
+
+@asynccontextmanager
+async def open_server(settings: Settings) -> AsyncIterator[tuple[Service, Worker]]:
+    """Open the state as `open_service` does, and give the service and the conductor of a server over it.
+
+    The worker does nothing before its `run` is awaited; a server that is only an API never does so.
+    """
+    async with open_service(settings, serves=True) as service:
+        conductor, slots = settings.conductor, settings.slots
+        totals = {"docker": slots.docker, "process": slots.process}
+        yield (
+            service,
+            Worker(
+                service.means,
+                Slots(_jobs(settings), {driver: total for driver, total in totals.items() if total}),
+                Terms(
+                    place=service.means.place,
+                    runs=conductor.runs,
+                    lease_s=conductor.lease_s,
+                    abandon_s=conductor.abandon_s,
+                    undefined=not settings.queue,
+                ),
+                owner=_owner(),
+                reap=service.reap,
+            ),
+        )
+
+
+def _owner() -> str:
+    """Return a name for this process among conductors."""
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+def _jobs(settings: Settings) -> int:
+    return settings.jobs or max(LEAST_JOBS, 2 * (os.cpu_count() or 1))
 
 
 def _installation(home: Path) -> str:

@@ -198,7 +198,7 @@ class NoArtifacts:
         assert not files
         return ()
 
-    def layer(self, key: AttemptKey) -> Path:
+    async def layer(self, key: AttemptKey, artifacts: Sequence[ev.Artifact]) -> Path:
         """Never asked for: there are no artifacts."""
         raise AssertionError(key)
 

@@ -11,7 +11,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from stretto.access.principal import Principal, Scope
 
@@ -53,6 +53,25 @@ def parse(text: str) -> tuple[str, str] | None:
     """Return id and digest of a token's text, None if it is none."""
     found = _TEXT.fullmatch(text)
     return None if found is None else (found[1], _digest(found[2]))
+
+
+def token_to_json(token: Token) -> dict[str, Any]:
+    """Return what may be told of a token."""
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scope": token.scope.value,
+        "repositories": list(token.repositories),
+        "created_at": _time(token.created_at),
+        "created_by": token.created_by,
+        "expires_at": _time(token.expires_at),
+        "used_at": _time(token.used_at),
+        "revoked_at": _time(token.revoked_at),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _digest(secret: str) -> str:

@@ -6,8 +6,9 @@ jobs about which something is open, never at the whole graph (except while a run
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 
 from stretto.core import events as ev
 from stretto.core.run import JobRun, Run
@@ -18,10 +19,18 @@ NAMED_AT_MOST = 3
 """How many jobs a message for people lists by name."""
 
 
-def decide(run: Run, now: datetime, *, free_slots: int, draw: Callable[[], float]) -> list[ev.Event]:
+def decide(
+    run: Run,
+    now: datetime,
+    *,
+    free_slots: Mapping[str, int],
+    draw: Callable[[], float],
+    place: str | None = None,
+) -> list[ev.Event]:
     """Return the decisions that are due at `now`, in the order they are to be applied.
 
-    `free_slots` is how many attempts may start; `draw` gives a random number in [0, 1) for the back-off of retries.
+    `free_slots` is how many attempts may start on each driver; `draw` gives a random number in [0, 1) for the back-off of
+    retries; `place` is where attempts are started.
     """
     if run.is_over or run.created_at is None:
         return []
@@ -34,19 +43,28 @@ def decide(run: Run, now: datetime, *, free_slots: int, draw: Callable[[], float
     stops = _stop_running(run, now)
     if closing or stops:
         return closing + stops
-    decisions = _start(run, now, free_slots, draw)
+    decisions = _start(run, now, _Starter(run, now, dict(free_slots), place), draw)
     if not decisions and not run.unstarted and not run.running:
         decisions.append(_end(run, now))
     return decisions
 
 
-def advance(run: Run, now: datetime, *, free_slots: int, draw: Callable[[], float]) -> list[ev.Event]:
+def advance(
+    run: Run,
+    now: datetime,
+    *,
+    free_slots: Mapping[str, int],
+    draw: Callable[[], float],
+    place: str | None = None,
+) -> list[ev.Event]:
     """Decide and apply until nothing is left to decide at `now`; return all decisions, in order."""
     made: list[ev.Event] = []
-    while decisions := decide(run, now, free_slots=free_slots, draw=draw):
+    free = dict(free_slots)
+    while decisions := decide(run, now, free_slots=free, draw=draw, place=place):
         for decision in decisions:
             run.apply(decision)
-            free_slots -= type(decision) is ev.AttemptStarting
+            if type(decision) is ev.AttemptStarting:
+                free[run.job(decision.job).spec.driver] -= 1
         made += decisions
     return made
 
@@ -132,39 +150,47 @@ def _attempt_deadline(job: JobRun) -> datetime | None:
 # ------------------------------------------------------------------------------------------------------------- starting
 
 
-def _start(run: Run, now: datetime, free_slots: int, draw: Callable[[], float]) -> list[ev.Event]:
+class _Starter:
+    """Makes the decisions to start attempts, as long as there are slots."""
+
+    def __init__(self, run: Run, now: datetime, free_slots: dict[str, int], place: str | None) -> None:
+        self.run = run
+        self.now = now
+        self.free = free_slots
+        self.place = place
+
+    def start(self, job: JobRun) -> ev.Event:
+        """Return the decision to start the next attempt of the job, or that it waits for a slot."""
+        driver = job.spec.driver
+        if self.free.get(driver, 0) <= 0:
+            return ev.JobQueued(self.now, job.spec.name)
+        self.free[driver] -= 1
+        return ev.AttemptStarting(self.now, job.spec.name, len(job.attempts) + 1, self.place)
+
+    def start_queued(self) -> list[ev.Event]:
+        """Return the decisions to start those that waited for a slot, as far as there are any now."""
+        return [
+            self.start(self.run.jobs[i])
+            for driver, waiting in self.run.queued.items()
+            for i in islice(waiting, max(0, self.free.get(driver, 0)))
+        ]
+
+
+def _start(run: Run, now: datetime, starter: _Starter, draw: Callable[[], float]) -> list[ev.Event]:
     """Start what may start as far as slots go, those that waited for one first; skip what may not; plan retries."""
-    decisions: list[ev.Event] = []
-
-    def attempt(job: JobRun) -> None:
-        nonlocal free_slots
-        free_slots -= 1
-        decisions.append(ev.AttemptStarting(now, job.spec.name, len(job.attempts) + 1))
-
-    for i in run.queued:
-        if free_slots <= 0:
-            break
-        attempt(run.jobs[i])
+    decisions = starter.start_queued()
     for i in run.ripe:
         job = run.jobs[i]
-        if (ended := _condition(run, job, now)) is not None:
-            decisions.append(ended)
-        elif free_slots > 0:
-            attempt(job)
-        else:
-            decisions.append(ev.JobQueued(now, job.spec.name))
+        ended = _condition(run, job, now)
+        decisions.append(starter.start(job) if ended is None else ended)
     for i in run.failed_once:
         job = run.jobs[i]
         wait = timedelta(seconds=backoff_s(job.spec.retry, len(job.attempts), draw()))
         decisions.append(ev.JobRetried(now, job.spec.name, now + wait))
     for i in run.backing_off:
         job = run.jobs[i]
-        if job.not_before is None or now < job.not_before:
-            continue
-        if free_slots > 0:
-            attempt(job)
-        else:
-            decisions.append(ev.JobQueued(now, job.spec.name))
+        if job.not_before is not None and now >= job.not_before:
+            decisions.append(starter.start(job))
     return decisions
 
 

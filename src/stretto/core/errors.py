@@ -5,6 +5,7 @@
     │   ├── DefinitionError               one or more faults in a definition file
     │   ├── SourceError                   repository, branch, tag or commit can't be had
     │   ├── SettingsError                 stretto.toml or a STRETTO_* variable is wrong
+    │   ├── TooLargeError                 what was sent has more bytes than is taken
     │   └── NotFoundError                 no such run, stage, job, attempt or artifact
     ├── StoreError               exit 3   the store can't do its work
     │   ├── SchemaError                   the store was written by an older or newer Stretto
@@ -72,6 +73,10 @@ class SourceError(InputError):
 
 class SettingsError(InputError):
     """A setting is unknown, has the wrong type or contradicts another."""
+
+
+class TooLargeError(InputError):
+    """What was sent has more bytes than is taken; what had come of it is deleted."""
 
 
 class NotFoundError(InputError):

@@ -66,6 +66,20 @@ class RunSubmitted:
 
 
 @dataclass(frozen=True, slots=True)
+class JobKept:
+    """The job succeeded in the run that this one does again, so it does not run: right after RunSubmitted, and never later.
+
+    `origin` is the key of the attempt that left the artifacts, as text; `run` the number of its run.
+    """
+
+    at: datetime
+    job: str
+    origin: str
+    run: int
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarted:
     """A conductor took the run up for the first time."""
 
@@ -98,11 +112,15 @@ class JobQueued:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarting:
-    """Decision: the driver is to start this attempt. Recorded before the driver is asked."""
+    """Decision: the driver is to start this attempt. Recorded before the driver is asked.
+
+    `place` names the back-ends it is started on; None where nobody reaches others.
+    """
 
     at: datetime
     job: str
     number: int
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +186,7 @@ class RunEnded:
 
 Event = (
     RunSubmitted
+    | JobKept
     | RunStarted
     | RunTimedOut
     | CancelRequested
@@ -183,6 +202,7 @@ Event = (
 
 KINDS: Final[dict[str, type[Event]]] = {
     "run_submitted": RunSubmitted,
+    "job_kept": JobKept,
     "run_started": RunStarted,
     "run_timed_out": RunTimedOut,
     "cancel_requested": CancelRequested,

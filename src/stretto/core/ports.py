@@ -5,13 +5,14 @@ The engine knows these and nothing beneath them. Each says what may be called wh
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from stretto.core.events import Artifact, Event, Handle, Outcome
+from stretto.core.events import Artifact, Event, Handle, JobKept, Outcome
 from stretto.core.run import Changes, Run
 from stretto.core.spec import AttemptKey, JobSpec, RunSpec, SourceSpec
 from stretto.core.states import Status
@@ -119,7 +120,10 @@ class Driver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to store. `idempotency_key` None means that no other submission is the same as this one."""
+    """A run to store. `idempotency_key` None means that no other submission is the same as this one.
+
+    `retry_of` is the number of the run that it does again, `kept` are the jobs of that run that it need not do again.
+    """
 
     spec: RunSpec
     created_at: datetime
@@ -127,6 +131,8 @@ class NewRun:
     idempotency_key: str | None = None
     driver: str | None = None
     priority: int = 0
+    retry_of: int | None = None
+    kept: tuple[JobKept, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,7 @@ class NewRequest:
     idempotency_key: str | None = None
     driver: str | None = None
     priority: int = 0
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +258,7 @@ class Store(Protocol):
     tables: Tables
 
     async def create_run(self, new: NewRun) -> tuple[RunRow, bool]:
-        """Store run, jobs and RunSubmitted in one transaction; False where the idempotency key was already there."""
+        """Store run, jobs and first events in one transaction; False where the idempotency key was already there."""
 
     async def accept(self, new: Sequence[NewRequest]) -> list[tuple[RunRow, bool]]:
         """Store undefined runs with RunSubmitted, all in one transaction; False where the idempotency key was already there."""
@@ -346,20 +353,99 @@ class LogStore(Protocol):
         """Delete the run's logs and return how many bytes that freed."""
 
 
+class BlobStore(Protocol):
+    """Bytes by their SHA-256 (`digest`, lower-case hex), the same for all hosts of a store. Any number of tasks and processes."""
+
+    async def put(self, files: Mapping[str, Path]) -> None:
+        """Have the files, by digest, on record, durable when this returns; StoreError if one has another digest. Idempotent.
+
+        What was put is kept for a while, even if nothing says yet that it is used.
+        """
+
+    async def get(self, files: Mapping[str, Path]) -> None:
+        """Make the files, by digest; none of them exists before. NotFoundError, StoreError for a damaged one.
+
+        After an error some of them may be there, and one of those be cut short.
+        """
+
+    async def has(self, digest: str) -> bool:
+        """Say whether these bytes are on record."""
+
+    async def delete_unused(self, unused_since: datetime) -> int:
+        """Delete what no run and no upload uses and nobody has put since then; return how many bytes that freed."""
+
+
 class ArtifactStore(Protocol):
     """Files that attempts left, stored once by content."""
 
     async def add(self, key: AttemptKey, files: Sequence[ArtifactFile]) -> tuple[Artifact, ...]:
-        """Store the files and make them a layer of the attempt; the same attempt again replaces it."""
+        """Store the files and make them a layer of the attempt; the same attempt again replaces it.
 
-    def layer(self, key: AttemptKey) -> Path:
-        """Return the directory that holds the attempt's artifacts under their paths, to be laid under other trees."""
+        What is returned can be had on every host of the store.
+        """
 
-    def path(self, artifact: Artifact) -> Path:
-        """Return where the artifact's bytes are."""
+    async def layer(self, key: AttemptKey, artifacts: Sequence[Artifact]) -> Path:
+        """Return the directory that holds the attempt's `artifacts` under their paths, to be laid under other trees.
+
+        It is made where it isn't there, on a host that did not run the attempt. Any number of tasks and processes at once.
+        """
+
+    async def path(self, artifact: Artifact) -> Path:
+        """Return where the artifact's bytes are on this host, brought here if need be."""
+
+    async def find(self, artifact: Artifact) -> Path | None:
+        """Return where the artifact's bytes are, if they are on this host already."""
 
     async def delete(self, run_id: str) -> int:
         """Delete the run's layers and what no other run uses; return how many bytes that freed."""
+
+    async def sweep(self, kept: Collection[str], unused_since: datetime) -> int:
+        """Delete the layers of runs that are not `kept`, and files nobody used since then; return how many bytes that freed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A source tree that somebody sent, as a git pack that holds one commit without its history.
+
+    `id` is what a request names it by: it stands for the pack and all that is said of it here. `digest` is the SHA-256 of the
+    pack. `repository` is what people call the repository it came from; nothing is ever fetched from there.
+    """
+
+    id: str
+    digest: str
+    commit: str
+    commit_message: str
+    repository: str
+    branch: str | None
+    size_bytes: int
+    by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A pack that was received and found sound: one commit with all its files."""
+
+    path: Path
+    digest: str
+    size_bytes: int
+    commit_message: str
+
+
+class UploadStore(Protocol):
+    """Uploads and their packs, the same for all hosts of a store."""
+
+    async def add(self, upload: Upload, pack: Path) -> None:
+        """Keep the pack and what is known of it, durable when this returns. Idempotent."""
+
+    async def use(self, id: str) -> Upload:
+        """Return the upload, which is kept for a day at least from now on; NotFoundError."""
+
+    async def get(self, digest: str, target: Path) -> None:
+        """Make the file `target` with the pack of this digest; NotFoundError."""
+
+    async def delete_unused(self, unused_since: datetime) -> int:
+        """Delete what was not used since then, nor by any run that is kept; return how many bytes that freed."""
 
 
 class Trees(Protocol):
@@ -384,6 +470,17 @@ class Repositories(Trees, Protocol):
         self, reference: str | None, *, branch: str | None, commit: str | None, working_tree: bool, cwd: Path
     ) -> Source:
         """Return the commit that is meant; `reference` None is the repository that holds `cwd`."""
+
+    async def resolve_upload(self, upload: Upload) -> Source:
+        """Return the commit of an upload."""
+
+    def receive_pack(
+        self, data: AsyncIterator[bytes], *, commit: str, digest: str | None, limit_bytes: int
+    ) -> AbstractAsyncContextManager[Pack]:
+        """Write down what comes and check it: the whole `commit` must be in it, and nothing that could do harm.
+
+        `digest` is the SHA-256 it is said to have, if that is said. TooLargeError, SourceError. The file goes with the context.
+        """
 
     async def read_file(self, source: Any, path: str) -> bytes:
         """Return a regular file of the commit."""

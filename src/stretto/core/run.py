@@ -21,7 +21,10 @@ from stretto.core.states import FINAL, TRANSITIONS, Reason, Status, roll_up
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at a job. `started_at` is when its driver had it started, `handle` what the driver gave back."""
+    """One try at a job. `started_at` is when its driver had it started, `handle` what the driver gave back.
+
+    `place` names the back-ends it is on, None where nobody reaches others.
+    """
 
     number: int
     starting_at: datetime
@@ -32,6 +35,7 @@ class Attempt:
     outcome: ev.Outcome | None = None
     stop_reason: str | None = None
     artifacts: tuple[ev.Artifact, ...] = ()
+    place: str | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class JobRun:
     not_before: datetime | None = None
     cancel_requested: bool = False
     attempts: list[Attempt] = field(default_factory=list)
+    kept: ev.JobKept | None = None
+    """Set where the job succeeded in an earlier run and does not run in this one."""
 
     @property
     def last(self) -> Attempt | None:
@@ -63,7 +69,9 @@ class JobRun:
 
     @property
     def artifacts(self) -> tuple[ev.Artifact, ...]:
-        """What the job left for others: the artifacts of its latest attempt."""
+        """What the job left for others: the artifacts of its latest attempt, or of the one that was kept."""
+        if self.kept is not None:
+            return self.kept.artifacts
         return self.attempts[-1].artifacts if self.attempts else ()
 
     @property
@@ -105,8 +113,8 @@ class Run:
         """Why nothing new may start (`job_failed`, `timeout`, `cancel_requested`); None while all goes well."""
         self.ripe: dict[int, None] = {}
         """Jobs whose needs are over, on which nothing is decided yet."""
-        self.queued: dict[int, None] = {}
-        """Jobs that may start and wait for a slot."""
+        self.queued: dict[str, dict[int, None]] = {job.driver: {} for job in spec.jobs}
+        """Jobs that may start and wait for a slot, by driver."""
         self.running: dict[int, None] = {}
         self.timed: dict[int, None] = {}
         """Jobs with a time limit that have an attempt under way."""
@@ -147,6 +155,10 @@ class Run:
         """Return the key of the job's latest attempt."""
         return AttemptKey(self.id, job.spec.name, len(job.attempts))
 
+    def artifacts_key(self, job: JobRun) -> AttemptKey:
+        """Return the key of the attempt that left the job's artifacts: of an earlier run where the job was kept."""
+        return self.key(job) if job.kept is None else AttemptKey.parse(job.kept.origin)
+
     def needed(self, job: JobRun) -> Iterable[JobRun]:
         """Return the jobs that `job` waits for: those it names, or all of earlier stages."""
         needs = self.graph.needs[job.index]
@@ -183,12 +195,21 @@ class Run:
             raise TransitionError(f"run {self.id} was submitted twice")
         self.created_at, self.by, self._run_touched = event.at, event.by, True
 
+    def _kept(self, event: ev.JobKept) -> None:
+        if self.created_at is None or self.status is not Status.PENDING:
+            raise TransitionError(f"run {self.id} is {self.status}: job {event.job!r} can't be kept any more")
+        job = self._named(event.job)
+        self._close_job(job, Status.SUCCESS)
+        job.kept, job.ended_at = event, event.at
+        for i in self.graph.dependents[job.index]:
+            self.jobs[i].waits -= 1
+
     def _started(self, event: ev.RunStarted) -> None:
         self._move(Status.RUNNING)
         self.started_at = event.at
         self._open_stages(event.at)
         for job in self.jobs:
-            if self.graph.needs[job.index] == ():
+            if self.graph.needs[job.index] is not None and job.waits == 0:
                 self._ripen(job, event.at)
 
     def _timed_out(self, event: ev.RunTimedOut) -> None:
@@ -209,20 +230,20 @@ class Run:
         job.not_before = None
         for group in (self.ripe, self.backing_off):
             group.pop(job.index, None)
-        self.queued[job.index] = None
+        self.queued[job.spec.driver][job.index] = None
 
     def _attempt_starting(self, event: ev.AttemptStarting) -> None:
         job = self._of(event.job)
         if event.number != len(job.attempts) + 1:
             raise TransitionError(f"job {event.job!r}: attempt {event.number} can't follow {len(job.attempts)}")
         self._move_job(job, Status.RUNNING)
-        job.attempts.append(Attempt(event.number, event.at))
+        job.attempts.append(Attempt(event.number, event.at, place=event.place))
         if job.ready_at is None:
             job.ready_at = event.at
         if job.started_at is None:
             job.started_at = event.at
         job.not_before = None
-        for group in (self.ripe, self.queued, self.backing_off, self.unstarted):
+        for group in (self.ripe, self.queued[job.spec.driver], self.backing_off, self.unstarted):
             group.pop(job.index, None)
         self.running[job.index] = None
         if job.spec.timeout_s is not None:
@@ -283,6 +304,9 @@ class Run:
     def _of(self, name: str) -> JobRun:
         if self.status is not Status.RUNNING:
             raise TransitionError(f"run {self.id} is {self.status}: nothing can happen to job {name!r}")
+        return self._named(name)
+
+    def _named(self, name: str) -> JobRun:
         try:
             return self.jobs[self.graph.index[name]]
         except KeyError:
@@ -314,15 +338,8 @@ class Run:
             self.stopping = reason
 
     def _end_job(self, job: JobRun, status: Status, reason: str | None, message: str | None, at: datetime) -> None:
-        self._move_job(job, status)
+        self._close_job(job, status)
         job.reason, job.message, job.ended_at, job.not_before = reason, message, at, None
-        groups = (self.ripe, self.queued, self.failed_once, self.backing_off, self.unstarted, self.cancels)
-        for group in groups:
-            group.pop(job.index, None)
-        stage = self.graph.stage_of[job.index]
-        self._left_in_stage[stage] -= 1
-        if status is Status.FAILED:
-            self._failed_in_stage[stage] += 1
         if job.blocks:
             self._stop(Reason.JOB_FAILED)
         for i in self.graph.dependents[job.index]:
@@ -331,6 +348,17 @@ class Run:
             if follower.waits == 0:
                 self._ripen(follower, at)
         self._open_stages(at)
+
+    def _close_job(self, job: JobRun, status: Status) -> None:
+        """Give the job its final status, and have nothing open about it any more."""
+        self._move_job(job, status)
+        queued = self.queued[job.spec.driver]
+        for group in (self.ripe, queued, self.failed_once, self.backing_off, self.unstarted, self.cancels):
+            group.pop(job.index, None)
+        stage = self.graph.stage_of[job.index]
+        self._left_in_stage[stage] -= 1
+        if status is Status.FAILED:
+            self._failed_in_stage[stage] += 1
 
     def _open_stages(self, at: datetime) -> None:
         """Give the turn to every stage before which nothing is left to do."""
@@ -369,6 +397,7 @@ _STOP_MESSAGES: dict[str, str] = {
 
 _APPLY: dict[type[ev.Event], Callable[[Run, Any], None]] = {
     ev.RunSubmitted: Run._submitted,
+    ev.JobKept: Run._kept,
     ev.RunStarted: Run._started,
     ev.RunTimedOut: Run._timed_out,
     ev.CancelRequested: Run._cancel_requested,

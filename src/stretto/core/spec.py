@@ -96,7 +96,8 @@ class JobSpec:
 class SourceSpec:
     """The tree a run works on: a repository at one commit. `repository` holds no credentials.
 
-    `mirror` is the URL or path git fetches from (credentials stripped); `branch` is None for a detached commit or a tag.
+    `branch` is None for a detached commit or a tag. `upload` is the SHA-256 of the pack that the commit is in, where it was
+    uploaded; nothing is then fetched from `repository`.
     """
 
     repository: str
@@ -104,6 +105,7 @@ class SourceSpec:
     commit_message: str = ""
     branch: str | None = None
     tag: str | None = None
+    upload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +167,7 @@ def to_json(spec: RunSpec) -> dict[str, Any]:
         "jobs": [_job_to_json(job) for job in spec.jobs],
         "fail_fast": spec.fail_fast,
         "timeout_s": spec.timeout_s,
-        "source": None
-        if spec.source is None
-        else {
-            "repository": spec.source.repository,
-            "commit": spec.source.commit,
-            "commit_message": spec.source.commit_message,
-            "branch": spec.source.branch,
-            "tag": spec.source.tag,
-        },
+        "source": None if spec.source is None else _source_to_json(spec.source),
         "definition": spec.definition,
     }
 
@@ -195,6 +189,17 @@ def from_json(data: Mapping[str, Any]) -> RunSpec:
         source=None if source is None else SourceSpec(**source),
         definition=data["definition"],
     )
+
+
+def _source_to_json(source: SourceSpec) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "repository": source.repository,
+        "commit": source.commit,
+        "commit_message": source.commit_message,
+        "branch": source.branch,
+        "tag": source.tag,
+    }
+    return data if source.upload is None else data | {"upload": source.upload}
 
 
 def _job_to_json(job: JobSpec) -> dict[str, Any]:

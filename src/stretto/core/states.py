@@ -75,6 +75,10 @@ class Reason(StrEnum):
     ENGINE_FAULT = "engine_fault"
     """A bug of Stretto came between; the log of the orchestrator has the details."""
     # why a job did not run, or a run ended
+    BAD_DEFINITION = "bad_definition"
+    """Run: what was asked for has faults; the message has them all."""
+    SOURCE_FAILED = "source_failed"
+    """Run: its repository, branch or commit can't be had."""
     NEEDS_FAILED = "needs_failed"
     """A job that this one needs did not succeed."""
     RUN_STOPPED = "run_stopped"

@@ -1,6 +1,6 @@
 """What comes next: the tree a job starts with, and the jobs worth making ready before they are allowed to start.
 
-Pure, apart from asking the artifact store where a layer is.
+Pure, apart from asking the artifact store for a layer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stretto.core.ports import ArtifactStore
 from stretto.core.run import JobRun, Run
-from stretto.core.spec import AttemptKey, When
+from stretto.core.spec import When
 from stretto.core.states import FINAL, Status
 
 LOOK_AT_MOST = 64
@@ -26,11 +26,11 @@ def givers(run: Run, job: JobRun) -> list[JobRun]:
     return [giver for need in job.spec.needs if need.artifacts and (giver := run.job(need.job)).spec.artifacts]
 
 
-def layers(run: Run, job: JobRun, artifacts: ArtifactStore) -> list[Path]:
+async def layers(run: Run, job: JobRun, artifacts: ArtifactStore) -> list[Path]:
     """Return the artifact layers under `job`'s tree; those of a later job of the spec hide those of an earlier one."""
     found = [giver for giver in givers(run, job) if giver.status is Status.SUCCESS and giver.artifacts]
     found.sort(key=lambda giver: giver.index, reverse=True)
-    return [artifacts.layer(AttemptKey(run.id, giver.spec.name, len(giver.attempts))) for giver in found]
+    return [await artifacts.layer(run.artifacts_key(giver), giver.artifacts) for giver in found]
 
 
 def next_jobs(run: Run, room: int, prepares: Callable[[JobRun], bool], prepared: Container[str]) -> list[JobRun]:
@@ -50,7 +50,7 @@ def next_jobs(run: Run, room: int, prepares: Callable[[JobRun], bool], prepared:
             break
         if i in near or job.attempts or job.cancel_requested or job.spec.when is not When.ON_SUCCESS:
             continue
-        if i not in run.queued and not _is_near(run, job, near, stage_is_near):
+        if i not in run.queued[job.spec.driver] and not _is_near(run, job, near, stage_is_near):
             continue
         if any(giver.status not in FINAL for giver in givers(run, job)) or not prepares(job):
             continue

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from stretto.core.errors import FenceLostError, StrettoError
 from stretto.core.ports import Claim, Driver, Launch, Store, Tree, Trees
 from stretto.core.run import JobRun, Run
 from stretto.core.spec import AttemptKey
+from stretto.core.states import Reason, Status
 from stretto.engine import ahead
 from stretto.engine.attempt import REMOVE_TIMEOUT_S, Attendant, Places
-from stretto.engine.slots import Slots
+from stretto.engine.slots import Claimant, Slots
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,10 @@ Watcher = Callable[[Run, Sequence[ev.Event]], None]
 class Parts:
     """What a conductor works with.
 
-    `prepare_ahead` is how many attempts may be made ready before they are allowed to start; `owns` says, by this process's own
-    clock, whether the lease is good still; `draw` gives random numbers in [0, 1).
+    `prepare_ahead` is how many attempts may be made ready before they are allowed to start; `place` names the back-ends that
+    the drivers reach, None where there is no other; `owns` says, by this process's own clock, whether the lease is good still;
+    `draw` gives random numbers in [0, 1). `changes` comes back when something may be asked of the run with this id; None: when
+    the store changes.
     """
 
     store: Store
@@ -54,6 +58,8 @@ class Parts:
     slots: Slots
     attempts: Path
     prepare_ahead: int = 3
+    place: str | None = None
+    changes: Callable[[str], Awaitable[object]] | None = None
     owns: Callable[[], bool] = lambda: True
     draw: Callable[[], float] = random.random
 
@@ -61,7 +67,9 @@ class Parts:
 class Conductor:
     """Conducts one claimed run. Make it with the run as replayed, then `await conduct()` once."""
 
-    def __init__(self, parts: Parts, claim: Claim, run: Run, *, number: int, watch: Watcher | None = None) -> None:
+    def __init__(
+        self, parts: Parts, claim: Claim, run: Run, *, number: int, priority: int = 0, watch: Watcher | None = None
+    ) -> None:
         self.parts = parts
         self.claim = claim
         self.run = run
@@ -73,7 +81,8 @@ class Conductor:
         self._wake = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
         self._grace_s = parts.places.grace_s
-        self._slots_held = 0
+        self._share = parts.slots.join(Claimant(run.id, run.by, run.spec.name, priority), self._wake.set)
+        self._under_way: Counter[str] = Counter()
         self._attendants: dict[str, Attendant] = {}
         self._prepared: dict[str, asyncio.Task[None]] = {}
         self._checkout: asyncio.Task[Path | None] | None = None
@@ -92,7 +101,7 @@ class Conductor:
         except* StrettoError as errors:
             raise errors.exceptions[0] from None
         finally:
-            self._hold(-self._slots_held)
+            self._share.leave()
             if self._patience is not None:
                 self._patience.cancel()
             if self._checkout is not None:
@@ -128,12 +137,17 @@ class Conductor:
         settled, self._settled = self._settled, []
         for fact in facts:
             self.run.apply(fact)
-        self._hold(-sum(type(fact) is ev.AttemptEnded for fact in facts))
-        slots = self.parts.slots
-        decisions = advance(self.run, self.parts.places.clock.now(), free_slots=slots.free, draw=self.parts.draw)
-        self._hold(sum(type(event) is ev.AttemptStarting for event in decisions))
-        if self.run.queued:
-            slots.wake_me(self._wake.set)
+            if type(fact) is ev.AttemptEnded and fact.job in self._attendants:
+                driver = self.run.job(fact.job).spec.driver
+                self._under_way[driver] -= 1
+                self._share.give_back(driver)
+        free = {driver: self._share.free(driver) for driver in self.run.queued}
+        now, draw = self.parts.places.clock.now(), self.parts.draw
+        decisions = advance(self.run, now, free_slots=free, draw=draw, place=self.parts.place)
+        for event in decisions:
+            if type(event) is ev.AttemptStarting:
+                self._under_way[self.run.job(event.job).spec.driver] += 1
+        self._settle_slots()
         if facts or decisions or settled:
             events = [*facts, *decisions]
             await self.parts.store.commit(self.claim, events, self.run.take_changes(), settled)
@@ -143,12 +157,10 @@ class Conductor:
         if self._may_prepare and not self.run.is_over:
             self._prepare(group)
 
-    def _hold(self, change: int) -> None:
-        if change > 0:
-            self.parts.slots.take(change)
-        elif change < 0:
-            self.parts.slots.give_back(-change)
-        self._slots_held += change
+    def _settle_slots(self) -> None:
+        """Have taken the slots that are used, and wait for those that are wanted."""
+        for driver, waiting in self.run.queued.items():
+            self._share.settle(driver, used=self._under_way[driver], wanted=len(waiting))
 
     def _act(self, group: asyncio.TaskGroup, events: Sequence[ev.Event]) -> None:
         """Do outside what the events, now on disk, ask for."""
@@ -159,7 +171,8 @@ class Conductor:
                 if (attendant := self._attendants.get(event.job)) is not None:
                     group.create_task(attendant.stop(grace_s=self._grace_s), name=f"stop {event.job}")
             elif type(event) is ev.AttemptEnded:
-                self._attendants.pop(event.job).outcome_is_recorded()
+                if (attendant := self._attendants.pop(event.job, None)) is not None:
+                    attendant.outcome_is_recorded()
             elif type(event) is ev.JobEnded and event.job in self._prepared:
                 group.create_task(self._discard(self.run.job(event.job)), name=f"discard {event.job}")
 
@@ -178,10 +191,24 @@ class Conductor:
     # ----------------------------------------------------------------------------------------------------- attempts
 
     def _take_up(self, group: asyncio.TaskGroup) -> None:
-        """Go on with what was under way when the run was claimed."""
-        self._hold(len(self.run.running))
+        """Go on with what was under way when the run was claimed, but for what is where nobody reaches it."""
         for i in self.run.running:
-            self._attend(group, self.run.jobs[i], adopted=True)
+            job = self.run.jobs[i]
+            place = job.attempts[-1].place
+            if place is None or self.parts.place in (None, place):
+                self._under_way[job.spec.driver] += 1
+                self._attend(group, job, adopted=True)
+            else:
+                self._give_up(job, place)
+        self._settle_slots()
+
+    def _give_up(self, job: JobRun, place: str) -> None:
+        """End an attempt at a place of which nothing was heard for so long that the run could be claimed elsewhere."""
+        number = job.attempts[-1].number
+        message = f"it ran at place {place!r}, where no conductor is left"
+        log.warning("attempt given up", extra={"attempt": self.run.key(job).text, "place": place})
+        lost = ev.Outcome(Status.FAILED, reason=Reason.LOST, message=message)
+        self._post(ev.AttemptEnded(self.parts.places.clock.now(), job.spec.name, number, lost))
 
     def _attend(self, group: asyncio.TaskGroup, job: JobRun, *, adopted: bool = False) -> None:
         attempt = job.attempts[-1]
@@ -233,7 +260,8 @@ class Conductor:
         if made is None or (made.done() and (made.cancelled() or made.exception() is not None)):
             made = self._checkout = asyncio.create_task(self.parts.trees.checkout(self.run), name="checkout")
         checkout = made.result() if made.done() else await asyncio.shield(made)
-        lowers = [*ahead.layers(self.run, job, self.parts.places.artifacts), *([] if checkout is None else [checkout])]
+        layers = await ahead.layers(self.run, job, self.parts.places.artifacts)
+        lowers = [*layers, *([] if checkout is None else [checkout])]
         return Launch(
             key=key,
             job=job.spec,
@@ -307,7 +335,10 @@ class Conductor:
                 if request.kind == CANCEL:
                     await self._take_cancel(request.body)
                 self._wake.set()
-            await self.parts.store.wait_for_change(CHANGE_TIMEOUT_S)
+            if self.parts.changes is None:
+                await self.parts.store.wait_for_change(CHANGE_TIMEOUT_S)
+            else:
+                await self.parts.changes(self.run.id)
 
     async def _take_cancel(self, body: Mapping[str, Any]) -> None:
         """Cancel the run or one job; with `force`, also end at once what is being stopped with grace."""

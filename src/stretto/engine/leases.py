@@ -21,9 +21,10 @@ RENEWALS_A_LEASE = 3
 class Lease:
     """The owner's right to act, as far as this process can tell by its own clock."""
 
-    def __init__(self, owner: str, lease_s: float) -> None:
+    def __init__(self, owner: str, lease_s: float, place: str = "") -> None:
         self.owner = owner
         self.lease_s = lease_s
+        self.place = place
         self._good_until = 0.0
 
     def held(self) -> bool:
@@ -36,11 +37,14 @@ class Lease:
 
 
 @asynccontextmanager
-async def hold(store: Store, owner: str, *, lease_s: float = LEASE_S) -> AsyncIterator[Lease]:
-    """Hold the owner's lease while the body runs; the body ends with FenceLostError if it can't be renewed in time."""
-    lease = Lease(owner, lease_s)
+async def hold(store: Store, owner: str, *, lease_s: float = LEASE_S, place: str = "") -> AsyncIterator[Lease]:
+    """Hold the owner's lease while the body runs; the body ends with FenceLostError if it can't be renewed in time.
+
+    `place` names the back-ends that the owner reaches.
+    """
+    lease = Lease(owner, lease_s, place)
     asked_at = asyncio.get_running_loop().time()
-    await store.keep_lease(owner, lease_s)
+    await store.keep_lease(owner, lease_s, place)
     lease.renewed(asked_at)
     try:
         async with asyncio.TaskGroup() as group:
@@ -60,7 +64,7 @@ async def _keep(store: Store, lease: Lease) -> None:
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(pause_s):
-                await store.keep_lease(lease.owner, lease.lease_s)
+                await store.keep_lease(lease.owner, lease.lease_s, lease.place)
             lease.renewed(asked_at)
         except (StoreError, TimeoutError) as error:
             log.warning("lease not renewed", extra={"owner": lease.owner, "error": str(error)})

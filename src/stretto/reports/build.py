@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
+from stretto.core.events import JobKept
 from stretto.core.graph import critical_path
 from stretto.core.ports import RunRow
 from stretto.core.run import Attempt, JobRun, Run
+from stretto.core.spec import AttemptKey
 from stretto.core.states import FINAL, Status
-from stretto.reports.model import AttemptReport, CriticalPath, JobReport, Report, RunReport, StageReport
+from stretto.reports.model import AttemptReport, CriticalPath, JobReport, Kept, Report, RunReport, StageReport
 
 MICROSECONDS_PER_MS = 1000
 
@@ -57,6 +59,7 @@ def _run(row: RunRow, run: Run, now: datetime) -> RunReport:
         ended_at=ended_at,
         queue_s=_waited(created_at, started_at, ended_at, now),
         duration_s=_lasted(started_at, ended_at, now),
+        retry_of=row.retry_of,
     )
 
 
@@ -95,7 +98,13 @@ def _job(job: JobRun, now: datetime) -> JobReport:
         duration_s=_lasted(started_at, ended_at, now),
         attempts=tuple(_attempt(attempt, now) for attempt in job.attempts),
         artifacts=job.artifacts,
+        kept_from=None if job.kept is None else _kept(job.kept),
     )
+
+
+def _kept(kept: JobKept) -> Kept:
+    origin = AttemptKey.parse(kept.origin)
+    return Kept(kept.run, origin.run_id, origin.number)
 
 
 def _attempt(attempt: Attempt, now: datetime) -> AttemptReport:

@@ -93,6 +93,7 @@ def _header(report: Report, zone: tzinfo | None) -> str:
         ("Commit", run.commit and run.commit[:SHORT_COMMIT]),
         ("Definition", run.definition),
         ("Requested by", run.submitted_by),
+        ("Retry of", run.retry_of and f"run {run.retry_of}"),
     ):
         if value:
             facts.append((name, f"<bdi>{markup.text(value)}</bdi>"))
@@ -196,7 +197,9 @@ def _stage(
 
 
 def _row(report: Report, job: JobReport, axis: timeline.Axis, critical: bool) -> str:
-    if job.started_at is None and job.status in FINAL:
+    if job.kept_from is not None:
+        picture = f'<span class="none">kept from {human.kept(job.kept_from.run, job.kept_from.attempt)}</span>'
+    elif job.started_at is None and job.status in FINAL:
         picture = f'<span class="none">{job.status}: {markup.text(job.message or job.reason or "")}</span>'
     else:
         picture = timeline.bars(job, axis, critical=critical, now=report.generated_at)
@@ -237,6 +240,8 @@ def _job_details(report: Report, job: JobReport, zone: tzinfo | None) -> str:
         ("Runs", _WHEN.get(job.when, markup.text(job.when)) + (", allowed to fail" if job.allow_failure else ""))
     )
     facts.append(("Queued", human.duration(job.queue_s)))
+    if job.kept_from is not None:
+        facts.append(("Kept from", human.kept(job.kept_from.run, job.kept_from.attempt)))
     if job.retry_at is not None:
         facts.append(("Next try", f"not before {markup.time(job.retry_at, zone)}"))
     return f'<div class="more">{markup.facts(facts)}{_attempts(job, zone)}{_artifacts(job)}{_log(report, job)}</div>'
@@ -272,7 +277,7 @@ def _artifacts(job: JobReport) -> str:
 
 
 def _log(report: Report, job: JobReport) -> str:
-    if not job.attempts:
+    if not job.attempts and job.kept_from is None:
         return ""
     command = escape(human.log_command(report.run.number, plain(job.name)))
     return f'<p class="log">Log: <code>{command}</code></p>'

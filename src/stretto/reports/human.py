@@ -53,6 +53,11 @@ def why(reason: str | None, exit_code: int | None) -> str:
     return f"exit code {exit_code}" if reason == "exit_code" else (reason or "").replace("_", " ")
 
 
+def kept(run_number: int, attempt: int) -> str:
+    """Return where the result of a job that did not run again is from."""
+    return f"run {run_number}, attempt {attempt}"
+
+
 def first_line(text: str | None) -> str:
     """Return the first line of a text that has anything in it."""
     return next(iter((text or "").strip().splitlines()), "")

@@ -66,7 +66,7 @@ def _case(report: Report, stage: StageReport, job: JobReport) -> ET.Element:
         if kind != "skipped":
             result.set("type", _clean(job.reason or job.status))
             result.text = _clean("\n".join(_facts(job)))
-    if job.attempts:
+    if job.attempts or job.kept_from is not None:
         ET.SubElement(case, "system-out").text = _clean("\n".join(_attempts(job)))
     return case
 
@@ -100,6 +100,8 @@ def _facts(job: JobReport) -> list[str]:
 
 def _attempts(job: JobReport) -> list[str]:
     lines = []
+    if job.kept_from is not None:
+        lines.append(f"not run again: kept from {human.kept(job.kept_from.run, job.kept_from.attempt)}")
     for attempt in job.attempts:
         why = f" ({attempt.reason})" if attempt.reason else ""
         lines.append(f"attempt {attempt.number}: {attempt.status}{why} after {human.duration(attempt.duration_s)}")

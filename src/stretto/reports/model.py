@@ -46,12 +46,21 @@ class AttemptReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """The attempt of an earlier run (its number and id) that a job's success and artifacts are from."""
+
+    run: int
+    run_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobReport:
     """One job with its attempts.
 
     `needs` None means that it waits for all earlier stages. `queue_s` runs from `ready_at` to `started_at` (or to now while the
     job waits) and is None for a job that never started; `duration_s` runs from its first attempt's start to its end or to now.
-    `retry_at` is set while a retry waits for its back-off.
+    `retry_at` is set while a retry waits for its back-off, `kept_from` for a job that did not run, as it had in an earlier run.
     """
 
     name: str
@@ -73,6 +82,7 @@ class JobReport:
     duration_s: float | None
     attempts: tuple[AttemptReport, ...]
     artifacts: tuple[Artifact, ...]
+    kept_from: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,10 @@ class StageReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The run itself. `queue_s` is the time from its submission to its start, `duration_s` from there to its end or to now."""
+    """The run itself. `queue_s` is the time from its submission to its start, `duration_s` from there to its end or to now.
+
+    `retry_of` is the number of the run that it does again.
+    """
 
     number: int
     id: str
@@ -109,6 +122,7 @@ class RunReport:
     ended_at: datetime | None
     queue_s: float | None
     duration_s: float | None
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +211,8 @@ def _read(cls: type[_T], data: Mapping[str, Any], **nested: Any) -> _T:
     values = dict(nested)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every caller gives a dataclass
         name = field.name
-        if name in nested:
-            continue
+        if name in nested or (name not in data and field.default is not dataclasses.MISSING):
+            continue  # a key that was added within this version is not in older documents
         value = data[name]
         if name.endswith("_at") and value is not None:
             value = datetime.fromisoformat(value)
@@ -213,4 +227,5 @@ def _read_job(data: Mapping[str, Any]) -> JobReport:
         needs=None if data["needs"] is None else tuple(data["needs"]),
         attempts=tuple(_read(AttemptReport, attempt) for attempt in data["attempts"]),
         artifacts=tuple(_read(Artifact, artifact) for artifact in data["artifacts"]),
+        kept_from=None if (kept := data.get("kept_from")) is None else _read(Kept, kept),
     )

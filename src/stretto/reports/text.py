@@ -94,7 +94,7 @@ def job(report: Report, name: str, style: Style) -> str:
             for item in found.artifacts
         ]
         lines += _spaced(_table(style, ("Artifact", "Size", "Digest"), rows))
-    if found.attempts:
+    if found.attempts or found.kept_from is not None:
         lines += ["", f"Log: {_log_command(report.run, found, style)}"]
     return _lines(lines)
 
@@ -111,6 +111,8 @@ def _run_head(report: Report, style: Style) -> list[str]:
     facts = []
     if it.repository:
         facts.append(("repository", style.clean(it.repository)))
+    if it.retry_of is not None:
+        facts.append(("retry of", f"run {it.retry_of}"))
     if it.commit:
         facts.append(("commit", _commit(it, style)))
     facts.append(("created", human.moment(it.created_at, style.zone)))
@@ -161,6 +163,8 @@ def _jobs_table(stages: Iterable[StageReport], style: Style) -> list[str]:
 def _job_row(in_stage: StageReport, it: JobReport, style: Style) -> list[Cell]:
     paint = _paint(it)
     tries = f"{len(it.attempts)}/{it.max_attempts}" if it.max_attempts > 1 else str(len(it.attempts) or human.NOTHING)
+    if it.kept_from is not None:
+        tries = f"kept from {it.kept_from.run}"
     return [
         Cell(style.symbol(it.status), paint),
         Cell(style.clean(in_stage.name)),
@@ -210,6 +214,8 @@ def _job_facts(report: Report, in_stage: StageReport, it: JobReport, style: Styl
         ("queued", human.duration(it.queue_s)),
         ("took", human.duration(it.duration_s)),
     ]
+    if it.kept_from is not None:
+        facts.append(("kept from", human.kept(it.kept_from.run, it.kept_from.attempt)))
     if it.retry_at is not None:
         facts.append(("next try", f"not before {human.moment(it.retry_at, style.zone)}"))
     return facts

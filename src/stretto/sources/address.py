@@ -18,17 +18,27 @@ _TRANSPORTS = "a local path, file://, https://, http://, ssh:// or user@host:pat
 
 
 @dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A pack that somebody sent (its SHA-256) and the one commit in it (full hash)."""
+
+    digest: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """Where a repository is.
 
     `repository` is its canonical name, which git can fetch from and which holds no credentials. `path` is set for a
     local one. `username` and `password` are what the URL of a remote one held; they go to git by its environment only.
+    `uploaded` is set where the commit was sent to us: `repository` is then what people call it, and is never contacted.
     """
 
     repository: str
     path: Path | None = None
     username: str | None = None
     password: str | None = None
+    uploaded: Uploaded | None = None
 
     @property
     def is_local(self) -> bool:
@@ -38,7 +48,7 @@ class Address:
     @property
     def slug(self) -> str:
         """A file name for what is kept of this repository: readable, and different for different repositories."""
-        return slug_of(self.repository)
+        return slug_of(self.repository) if self.uploaded is None else f"upload-{self.uploaded.digest}"
 
     def environment(self) -> dict[str, str]:
         """Return variables that give git the credentials of the URL, seen neither in a process list nor in a file."""

@@ -10,8 +10,9 @@ import asyncio
 import errno
 import os
 import re
+import resource
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ NETWORK_TIMEOUT_S: Final = 1800.0
 """For a call that talks to a server; a server that has gone silent is noticed by `http.lowSpeedTime` long before."""
 
 MAX_ERROR_CHARACTERS: Final = 600
+_PIECE_BYTES: Final = 64 * 1024
 
 _OPTIONS: Final = (
     "-c", "protocol.ext.allow=never",
@@ -58,6 +60,14 @@ _HINTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a git that reads what a stranger sent may use: address space, and processor time of each of its processes."""
+
+    memory_bytes: int
+    cpu_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
     """A git process that has ended."""
 
@@ -72,17 +82,13 @@ async def run(
     environment: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     timeout_s: float = LOCAL_TIMEOUT_S,
+    bounds: Bounds | None = None,
 ) -> Completed:
     """Run git and return how it ended, whatever its exit code; SourceError if it can't be run or takes too long.
 
     `environment` is laid over the cleaned environment of this process. A cancelled call leaves no process behind.
     """
-    starting = asyncio.create_task(_start(arguments, cwd, _environment(environment)), name="start git")
-    try:
-        process = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await _end(await starting)  # cancelled in its middle, a start leaves the helpers of git behind
-        raise
+    process = await _start_whole(arguments, cwd, environment, bounds)
     try:
         async with asyncio.timeout(timeout_s):
             out, error_output = await process.communicate(stdin)
@@ -93,6 +99,49 @@ async def run(
         await _end(process)
         raise
     return Completed(process.returncode or 0, out, clean(error_output))
+
+
+async def stream(
+    *arguments: str | Path, timeout_s: float = LOCAL_TIMEOUT_S, bounds: Bounds | None = None, about: str
+) -> AsyncGenerator[bytes, None]:
+    """Run git and yield what it prints, piece by piece; errors as `git` has them. Closed early, it leaves no process behind."""
+    process = await _start_whole(arguments, None, None, bounds)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(timeout_s):
+            while piece := await process.stdout.read(_PIECE_BYTES):
+                yield piece
+            _, error_output = await process.communicate()
+    except TimeoutError as error:
+        raise SourceError(f"{about}: git did not end within {timeout_s:.0f} s") from error
+    finally:
+        await _end(process)
+    if process.returncode:
+        raise failure(about, Completed(process.returncode, b"", clean(error_output)))
+
+
+async def _start_whole(
+    arguments: Sequence[str | Path], cwd: Path | None, environment: Mapping[str, str] | None, bounds: Bounds | None
+) -> asyncio.subprocess.Process:
+    """Start git within `bounds`. Cancelled in its middle, a start would leave the helpers of git behind."""
+    starting = asyncio.create_task(_start(arguments, cwd, _environment(environment)), name="start git")
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _end(await starting)
+        raise
+    if bounds is not None:
+        _bind(process.pid, bounds)
+    return process
+
+
+def _bind(pid: int, bounds: Bounds) -> None:
+    # From outside: a function between fork and exec would need a lock-free interpreter. What git got before is counted too.
+    try:
+        resource.prlimit(pid, resource.RLIMIT_AS, (bounds.memory_bytes, bounds.memory_bytes))
+        resource.prlimit(pid, resource.RLIMIT_CPU, (bounds.cpu_s, bounds.cpu_s))
+    except ProcessLookupError:
+        pass  # it has ended
 
 
 async def _start(
@@ -129,10 +178,11 @@ async def git(
     environment: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     timeout_s: float = LOCAL_TIMEOUT_S,
+    bounds: Bounds | None = None,
     about: str,
 ) -> bytes:
     """Run git and return what it printed; an error that opens with `about` if it failed."""
-    done = await run(*arguments, cwd=cwd, environment=environment, stdin=stdin, timeout_s=timeout_s)
+    done = await run(*arguments, cwd=cwd, environment=environment, stdin=stdin, timeout_s=timeout_s, bounds=bounds)
     if done.code != 0:
         raise failure(about, done)
     return done.out

@@ -6,22 +6,27 @@ This is the only module of `sources` that others need for git; it talks to no da
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stretto.core.errors import SourceError
+from stretto.core.ports import Pack, Upload
 from stretto.core.run import Run
 from stretto.core.spec import SourceSpec
-from stretto.sources.address import parse
+from stretto.sources.address import Address, Uploaded, parse
 from stretto.sources.checkout import Checkouts
 from stretto.sources.command import git
+from stretto.sources.disk import kept_on_disk
 from stretto.sources.garbage import gc
-from stretto.sources.mirror import Mirrors
-from stretto.sources.resolution import ResolvedSource, check_names, resolve_local, resolve_remote
+from stretto.sources.mirror import Mirrors, Packs
+from stretto.sources.removal import remove_tree
+from stretto.sources.resolution import ResolvedSource, check_names, read_message, resolve_local, resolve_remote
 from stretto.sources.snapshot import dirty, working_tree_commit
+from stretto.sources.upload import DRAFTS, check, clear_drafts, make_draft, receive
 
 MAX_FILE_BYTES: Final = 10 * 1024 * 1024
 """What `read_file` reads at most unless told otherwise."""
@@ -38,9 +43,10 @@ class Repositories:
     Fulfils the port `Trees`.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, packs: Packs | None = None) -> None:
+        """`packs` gives the packs of uploads; None where there are none."""
         self._home = home
-        self.mirrors = Mirrors(home / "mirrors")
+        self.mirrors = Mirrors(home / "mirrors", packs)
         self.checkouts = Checkouts(home / "checkouts", self.mirrors)
         self._latest: tuple[tuple[str, str], _Entries] = (("", ""), {})
         """What was listed last: a file of that directory is read with one process of git less."""
@@ -72,6 +78,32 @@ class Repositories:
             raise SourceError(f"{source.address.repository} is bare: it has no working tree")
         snapshot = await resolve_local(address, None, await working_tree_commit(source.top))
         return replace(snapshot, spec=replace(snapshot.spec, branch=source.spec.branch))
+
+    async def resolve_upload(self, upload: Upload) -> ResolvedSource:
+        """Return the commit of an upload, whose pack is brought here if need be."""
+        spec = SourceSpec(upload.repository, upload.commit, upload.commit_message, upload.branch, upload=upload.digest)
+        address = _address(spec)
+        return ResolvedSource(spec, address, await self.mirrors.ensure(address, upload.commit))
+
+    @asynccontextmanager
+    async def receive_pack(
+        self, data: AsyncIterator[bytes], *, commit: str, digest: str | None, limit_bytes: int
+    ) -> AsyncIterator[Pack]:
+        """Write down what comes and check it; see `core.ports.Repositories`. Its mirror is there afterwards."""
+        draft = await asyncio.to_thread(make_draft, self._home / DRAFTS)
+        try:
+            path, mirror = draft / "pack", draft / "mirror"
+            found, size = await receive(data, path, limit_bytes=limit_bytes)
+            if digest not in (None, found):
+                raise SourceError("what came has another SHA-256 than was said", hint="send it again")
+            with kept_on_disk(draft):
+                await check(path, commit, mirror)
+                address = Address("the upload", uploaded=Uploaded(found, commit))
+                message = await read_message(mirror, commit, address)
+                await self.mirrors.install(address, mirror)
+            yield Pack(path, found, size, message)
+        finally:
+            await asyncio.to_thread(remove_tree, draft)
 
     async def read_file(self, source: ResolvedSource, path: str, *, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
         """Return a file of the commit, without a checkout.
@@ -125,9 +157,7 @@ class Repositories:
         """Return a shared read-only checkout, made on first use, from the mirror alone if that has the commit."""
         if isinstance(source, ResolvedSource):
             return await self.checkouts.ensure(source.address, source.spec.commit)
-        local = source.repository.startswith("/")
-        address = parse(Path(source.repository) if local else source.repository, Path("/"))
-        return await self.checkouts.ensure(address, source.commit)
+        return await self.checkouts.ensure(_address(source), source.commit)
 
     async def forget(self, source: ResolvedSource) -> None:
         """Delete the mirror that `resolve` made for this source, unless another task or process uses it by now."""
@@ -136,7 +166,8 @@ class Repositories:
 
     async def gc(self, *, keep_newer_than: datetime, max_bytes: int, in_use: Iterable[SourceSpec]) -> int:
         """Delete checkouts and mirrors, as `garbage.gc` has it; those of the commits `in_use` stay."""
-        kept = {self.checkouts.path(parse(source.repository, Path("/")), source.commit) for source in in_use}
+        kept = {self.checkouts.path(_address(source), source.commit) for source in in_use}
+        await asyncio.to_thread(clear_drafts, self._home / DRAFTS, keep_newer_than)
         return await gc(self._home, keep_newer_than=keep_newer_than, max_bytes=max_bytes, in_use=kept)
 
     async def _list(self, source: ResolvedSource, path: str, about: str) -> _Entries:
@@ -150,6 +181,14 @@ class Repositories:
             mode, kind, digest, size = facts.split()
             entries[name] = (mode, kind, digest, int(size) if size != "-" else 0)
         return entries
+
+
+def _address(source: SourceSpec) -> Address:
+    """Return where the source that is on record comes from."""
+    if source.upload is not None:
+        return Address(source.repository, uploaded=Uploaded(source.upload, source.commit))
+    local = source.repository.startswith("/")
+    return parse(Path(source.repository) if local else source.repository, Path("/"))
 
 
 def _list_folder(top: Path, folder: Path) -> list[str]:

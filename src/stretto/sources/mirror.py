@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stretto.core.errors import SourceError
-from stretto.sources.address import Address
+from stretto.core.errors import NotFoundError, SourceError
+from stretto.sources.address import Address, Uploaded
 from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, failure, git, run
 from stretto.sources.disk import kept_on_disk
 from stretto.sources.lock import locked
 from stretto.sources.removal import remove_tree
+from stretto.sources.upload import build
 from stretto.sources.usage import mark, mark_used, take_away
 
 log = logging.getLogger(__name__)
@@ -36,15 +37,20 @@ _UNKNOWN_COMMIT: Final = ("not our ref", "unadvertised object", "couldn't find r
 """What git's upload-pack and fetch say of a commit that the other side does not have."""
 
 
+Packs = Callable[[str, Path], Awaitable[None]]
+"""Makes the file with the uploaded pack of a digest, on a host that did not receive it."""
+
+
 class UnknownCommitError(SourceError):
     """The repository was reached, and has no such commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """The mirrors in `directory`. Any number of tasks and processes at once."""
+    """The mirrors in `directory`. Any number of tasks and processes at once. `packs` gives those of uploads."""
 
     directory: Path
+    packs: Packs | None = None
     lock_timeout_s: float = NETWORK_TIMEOUT_S
     fetch_timeout_s: float = NETWORK_TIMEOUT_S
 
@@ -111,6 +117,13 @@ class Mirrors:
             await self._make(address)
         return self.path(address)
 
+    async def install(self, address: Address, ready: Path) -> None:
+        """Make the bare repository `ready`, on the same file system, the mirror of an upload, unless it has one."""
+        async with self._locked(address):
+            if not mark_used(self.path(address)):
+                ready.rename(self.path(address))
+                mark_used(self.path(address))
+
     async def is_sound(self, address: Address) -> bool:
         """Say whether every object that the mirror needs is there. Takes as long as the history."""
         check = await run("--git-dir", self.path(address), "fsck", "--connectivity-only", "--no-dangling")
@@ -137,22 +150,39 @@ class Mirrors:
         work = Path(tempfile.mkdtemp(prefix=f".{mirror.name}.", dir=self.directory))
         try:
             new = work / "new"
-            # Objects of a local path are hard-linked where that can be, else copied (--local would insist on links).
-            # --dissociate: a repository that borrows objects from a third one must not make us borrow them too.
-            await git(
-                *("clone", "--quiet", "--bare", "--template=", "--dissociate", "--", address.repository, new),
-                environment=address.environment(),
-                timeout_s=self.fetch_timeout_s,
-                about=f"{address.repository} can't be cloned",
-            )
+            if address.uploaded is not None:
+                await self._unpack(address, address.uploaded, work / "pack", new)
+            else:
+                await self._clone(address, new)
             if mirror.exists():
                 mirror.rename(work / "old")
             new.rename(mirror)
         finally:
             await asyncio.to_thread(remove_tree, work)
 
+    async def _unpack(self, address: Address, uploaded: Uploaded, pack: Path, new: Path) -> None:
+        if self.packs is None:
+            raise SourceError(f"{address.repository}: commit {uploaded.commit[:12]} was uploaded to another server")
+        try:
+            await self.packs(uploaded.digest, pack)
+        except NotFoundError as error:
+            raise SourceError(f"{address.repository}: the uploaded tree is not kept any more") from error
+        await build(pack, uploaded.commit, new)
+
+    async def _clone(self, address: Address, new: Path) -> None:
+        # Objects of a local path are hard-linked where that can be, else copied (--local would insist on links).
+        # --dissociate: a repository that borrows objects from a third one must not make us borrow them too.
+        await git(
+            *("clone", "--quiet", "--bare", "--template=", "--dissociate", "--", address.repository, new),
+            environment=address.environment(),
+            timeout_s=self.fetch_timeout_s,
+            about=f"{address.repository} can't be cloned",
+        )
+
     async def _update(self, address: Address, commit: str | None) -> None:
         """Fetch; a mirror found broken on the way is made anew."""
+        if address.uploaded is not None:
+            return await self._make(address)  # nothing is missing from an upload's mirror, unless it is broken
         try:
             await self._fetch(address, commit)
         except UnknownCommitError:

@@ -164,6 +164,11 @@ def _tip(refs: dict[str, str], branch: str | None, address: Address) -> tuple[st
     )
 
 
+async def read_message(git_directory: Path, commit: str, address: Address) -> str:
+    """Return the message of a commit (full hash) that is there."""
+    return (await _read_commit(git_directory, commit, address)).message
+
+
 async def _read_commit(git_directory: Path, name: str, address: Address) -> _Commit:
     [found] = await _read_commits((name,), git_directory=git_directory)
     return _named(found, name, address.repository)

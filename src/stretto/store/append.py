@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from stretto.core.errors import FenceLostError
 from stretto.core.ports import Claim
 from stretto.store import rows
+from stretto.store.batch import Batch, fence_lost
 from stretto.store.query import read_queries
 from stretto.store.writer import Append
 
 SQL: Final = read_queries("sqlite")
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one `commit` writes, taken from the run while it could not change."""
-
-    claim: Claim
-    state: rows.Row
-    events: list[tuple[str, int, str]]
-    jobs: list[rows.Row]
-    attempts: list[rows.Row]
-    artifacts: list[rows.Row]
-    settled: tuple[int, ...]
 
 
 def write_appends(connection: sqlite3.Connection, appends: Sequence[Append]) -> None:
@@ -69,10 +55,3 @@ def write_appends(connection: sqlite3.Connection, appends: Sequence[Append]) -> 
     ):
         if values:
             connection.executemany(SQL[name], values)
-
-
-def fence_lost(claim: Claim) -> FenceLostError:
-    """Return the error that says that the claim is not the newest any more."""
-    return FenceLostError(
-        f"run {claim.run_id} is not {claim.owner}'s any more: it was released or another took it over"
-    )

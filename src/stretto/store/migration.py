@@ -1,12 +1,13 @@
 """The store's tables, brought up to date step by step. A step that was released is never changed: write the next one.
 
-Each file of `migrations/` runs in one transaction together with the row that records it.
+Each file of `migrations/<dialect>/` runs in one transaction together with the row that records it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +36,9 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
-def read_migrations() -> list[Migration]:
+def read_migrations(dialect: str = "sqlite") -> list[Migration]:
     """Return all steps in order."""
-    files = sorted((Path(__file__).parent / "migrations").glob("[0-9]*_*.sql"))
+    files = sorted((Path(__file__).parent / "migrations" / dialect).glob("[0-9]*_*.sql"))
     return [Migration(int(file.stem.partition("_")[0]), file.stem, file.read_text(encoding="utf-8")) for file in files]
 
 
@@ -53,7 +54,7 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: list[Migration]) 
         try:
             connection.execute(_LEDGER)
             applied = _applied(connection)
-            _refuse_unknown(path, applied, steps)
+            refuse_unknown(str(path), applied, steps, elsewhere="point STRETTO_HOME at another directory")
             if step.number not in applied:
                 for statement in _statements(step.sql):
                     connection.execute(statement)
@@ -74,19 +75,20 @@ def _applied(connection: sqlite3.Connection) -> dict[int, str]:
     return dict(connection.execute("SELECT number, checksum FROM migration").fetchall())
 
 
-def _refuse_unknown(path: Path, applied: dict[int, str], steps: list[Migration]) -> None:
+def refuse_unknown(place: str, applied: Mapping[int, str], steps: Sequence[Migration], *, elsewhere: str) -> None:
+    """Raise SchemaError where the store had steps that these are not; `elsewhere` says how to use another store."""
     ours = {step.number: step.checksum for step in steps}
     newest = max(ours, default=0)
     if applied and max(applied) > newest:
         raise SchemaError(
-            f"{path} was written by a newer Stretto (its tables have version {max(applied)}, this one knows {newest})",
-            hint="install the newer Stretto, or point STRETTO_HOME at another directory",
+            f"{place} was written by a newer Stretto (its tables have version {max(applied)}, this one knows {newest})",
+            hint=f"install the newer Stretto, or {elsewhere}",
         )
     for number, checksum in applied.items():
         if ours.get(number) != checksum:
             raise SchemaError(
-                f"{path} was made by a Stretto whose migration {number} differs from this one's",
-                hint="use the Stretto that made it, or point STRETTO_HOME at another directory",
+                f"{place} was made by a Stretto whose migration {number} differs from this one's",
+                hint=f"use the Stretto that made it, or {elsewhere}",
             )
 
 

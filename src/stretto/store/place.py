@@ -16,9 +16,14 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 def run_directory(root: Path, run_id: str) -> Path:
     """Return the run's directory under `root`; StoreError for what can't be a run id, such as a path."""
+    check_run_id(run_id)
+    return root / run_id
+
+
+def check_run_id(run_id: str) -> None:
+    """Refuse what can't be a run id, such as a path; StoreError."""
     if not _RUN_ID.fullmatch(run_id):
         raise StoreError(f"{run_id!r} is not a run id")
-    return root / run_id
 
 
 def attempt_path(root: Path, key: AttemptKey) -> Path:

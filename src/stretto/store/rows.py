@@ -14,7 +14,7 @@ from typing import Any, Final
 from stretto.core import events as ev
 from stretto.core import spec as specs
 from stretto.core.ports import NewRequest, NewRun, RunRow
-from stretto.core.run import Attempt, Changes, JobRun
+from stretto.core.run import Attempt, Changes, JobRun, Run
 from stretto.core.states import Status
 
 Row = tuple[Any, ...]
@@ -59,12 +59,25 @@ def run_values(new: NewRun) -> Row:
         source.repository if source else None,
         source.branch if source else None,
         source.commit if source else None,
-        _text(source.commit_message) if source else None,
+        text(source.commit_message) if source else None,
         new.driver,
         new.by,
         micros(new.created_at),
         new.priority,
     )
+
+
+def first_events(new: NewRun) -> tuple[ev.Event, ...]:
+    """Return the events that a new run begins with: RunSubmitted, and the jobs that are kept of an earlier run."""
+    return (ev.RunSubmitted(new.created_at, new.by), *new.kept)
+
+
+def first_changes(new: NewRun) -> Changes:
+    """Return what its first events make of the jobs of a new run."""
+    run = Run("", new.spec)
+    for event in first_events(new):
+        run.apply(event)
+    return run.take_changes()
 
 
 def request_values(new: NewRequest) -> Row:
@@ -78,7 +91,7 @@ def defined_values(spec: specs.RunSpec) -> Row:
     source = spec.source
     if source is None:
         return (spec.kind, spec.name, None, None, None, None)
-    return (spec.kind, spec.name, source.repository, source.branch, source.commit, _text(source.commit_message))
+    return (spec.kind, spec.name, source.repository, source.branch, source.commit, text(source.commit_message))
 
 
 def undefined_spec(row: RunRow) -> specs.RunSpec:
@@ -91,14 +104,14 @@ def spec_text(spec: specs.RunSpec) -> str:
     return encode(specs.to_json(spec))
 
 
-def decode(text: str) -> Any:
+def decode(body: str) -> Any:
     """Return what `encode` made the text of."""
-    return json.loads(text)
+    return json.loads(body)
 
 
-def read_spec(text: str) -> specs.RunSpec:
-    """Return the spec that `spec_text` made the text of."""
-    return specs.from_json(json.loads(text))
+def read_spec(body: str) -> specs.RunSpec:
+    """Return the spec that `spec_text` made."""
+    return specs.from_json(json.loads(body))
 
 
 def event_values(event: ev.Event) -> tuple[str, int, str]:
@@ -117,7 +130,7 @@ def changed_jobs(changes: Changes) -> list[Row]:
         (
             job.status,
             job.reason,
-            _text(job.message),
+            text(job.message),
             job.exit_code,
             _maybe(job.started_at),
             _maybe(job.ended_at),
@@ -138,19 +151,22 @@ def changed_attempts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
 
 
 def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
-    """Return the columns of `insert_artifact`, but for the run's number, of every artifact that came with `events`."""
+    """Return the columns of `insert_artifact`, but for the run's number, of every artifact that came with `events`.
+
+    Those of a job that was kept have 0 for the attempt: it had none in this run.
+    """
     return [
         (
             changes.run.graph.index[event.job],
-            event.number,
-            _text(item.path),
+            event.number if isinstance(event, ev.AttemptEnded) else 0,
+            text(item.path),
             item.size_bytes,
             item.digest,
             item.executable,
-            _text(item.link),
+            text(item.link),
         )
         for event in events
-        if isinstance(event, ev.AttemptEnded)
+        if isinstance(event, ev.AttemptEnded | ev.JobKept)
         for item in event.artifacts
     ]
 
@@ -158,7 +174,7 @@ def left_artifacts(events: Iterable[ev.Event], changes: Changes) -> list[Row]:
 def run_state(changes: Changes) -> Row:
     """Return the columns of `advance_run` that tell how the run stands."""
     run = changes.run
-    return (run.status, run.reason, _text(run.message), _maybe(run.started_at), _maybe(run.ended_at))
+    return (run.status, run.reason, text(run.message), _maybe(run.started_at), _maybe(run.ended_at))
 
 
 def read_run(row: Sequence[Any]) -> RunRow:
@@ -194,7 +210,7 @@ def _attempt_values(job: JobRun, attempt: Attempt) -> Row:
         attempt.number,
         attempt.status,
         outcome.reason if outcome else None,
-        _text(outcome.message) if outcome else None,
+        text(outcome.message) if outcome else None,
         outcome.exit_code if outcome else None,
         micros(attempt.starting_at),
         _maybe(attempt.started_at),
@@ -203,11 +219,11 @@ def _attempt_values(job: JobRun, attempt: Attempt) -> Row:
     )
 
 
-def _text(text: str | None) -> str | None:
-    """Return the text as a column can hold it: what is no valid Unicode as an escape (the event has it unchanged)."""
-    if text is None or text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def text(value: str | None) -> str | None:
+    """Return the text as a column can hold it: NUL and what is no valid Unicode as escapes (the event has it unchanged)."""
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _maybe(at: datetime | None) -> int | None:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from stretto.core.errors import NotFoundError, RunBusyError, StoreError
+from stretto.core.errors import StoreError
 from stretto.core.events import Event, RunSubmitted
 from stretto.core.ports import Claim, NewRequest, NewRun, Request, RunFilter, RunRow, StoredRun, Tables, Wanted
 from stretto.core.run import Changes
 from stretto.core.spec import RunSpec
 from stretto.store import rows
-from stretto.store.append import SQL, Batch, fence_lost, write_appends
+from stretto.store.append import SQL, write_appends
+from stretto.store.batch import ambiguous, fence_lost, make_batch, no_run, run_busy
 from stretto.store.failure import is_busy, store_error
 from stretto.store.migration import migrate, read_migrations
 from stretto.store.owner import Process, is_known_dead, this_process
@@ -64,10 +65,12 @@ class SqliteStore:
     # ------------------------------------------------------------------------------------------------------- writing
 
     async def create_run(self, new: NewRun) -> tuple[RunRow, bool]:
-        """Store run, jobs and RunSubmitted in one transaction; False where the idempotency key was already there."""
+        """Store run, jobs and first events in one transaction; False where the idempotency key was already there."""
         values = rows.run_values(new)
         spec = await asyncio.to_thread(rows.spec_text, new.spec)
-        submitted = rows.event_values(RunSubmitted(new.created_at, new.by))
+        begin = rows.first_events(new)
+        events = [rows.event_values(event) for event in begin]
+        changes = rows.first_changes(new) if new.kept else None
 
         def act(connection: sqlite3.Connection) -> tuple[RunRow, bool]:
             if new.idempotency_key is not None:
@@ -75,17 +78,26 @@ class SqliteStore:
                 if known is not None:
                     return rows.read_run(known), False
             number = connection.execute(SQL["insert_run"], values).lastrowid
-            connection.execute(SQL["insert_event"], (number, 1, *submitted))
+            connection.executemany(SQL["insert_event"], [(number, i, *event) for i, event in enumerate(events, 1)])
+            if new.retry_of is not None:
+                connection.execute(SQL["set_retry"], (new.retry_of, number))
             _insert_spec(connection, number, new.spec, spec)
+            if changes is not None:
+                connection.execute(SQL["set_seq"], (len(events), number))
+                jobs, artifacts = rows.changed_jobs(changes), rows.left_artifacts(begin, changes)
+                connection.executemany(SQL["update_job"], [(*row[:-1], number, row[-1]) for row in jobs])
+                connection.executemany(SQL["insert_artifact"], [(number, *row) for row in artifacts])
             return rows.read_run(connection.execute(SQL["select_run"], (values[0],)).fetchone()), True
 
-        return await self._write(act)
+        stored = await self._write(act)
+        self._reader.wake()
+        return stored
 
     async def accept(self, new: Sequence[NewRequest]) -> list[tuple[RunRow, bool]]:
         """Store undefined runs with RunSubmitted, all in one transaction; False where the idempotency key was already there."""
         prepared = [
             (
-                it.idempotency_key,
+                it,
                 rows.request_values(it),
                 rows.encode(dict(it.body)),
                 rows.event_values(RunSubmitted(it.created_at, it.by)),
@@ -95,17 +107,22 @@ class SqliteStore:
 
         def act(connection: sqlite3.Connection) -> list[tuple[RunRow, bool]]:
             done = []
-            for key, values, body, submitted in prepared:
+            for it, values, body, submitted in prepared:
+                key = it.idempotency_key
                 known = None if key is None else connection.execute(SQL["select_run_by_key"], (key,)).fetchone()
                 if known is None:
                     number = connection.execute(SQL["insert_run"], values).lastrowid
                     connection.execute(SQL["insert_event"], (number, 1, *submitted))
                     connection.execute(SQL["insert_submission"], (number, body, _now()))
+                    if it.retry_of is not None:
+                        connection.execute(SQL["set_retry"], (it.retry_of, number))
                 row = known or connection.execute(SQL["select_run"], (values[0],)).fetchone()
                 done.append((rows.read_run(row), known is None))
             return done
 
-        return await self._write(act)
+        stored = await self._write(act)
+        self._reader.wake()
+        return stored
 
     async def define(self, claim: Claim, spec: RunSpec) -> RunRow:
         """Give an undefined run its spec; FenceLostError, StoreError if it has one already."""
@@ -128,16 +145,7 @@ class SqliteStore:
         self, claim: Claim, events: Sequence[Event], changes: Changes, settled: Iterable[int] = ()
     ) -> None:
         """Append `events`, write the rows that changed and delete the `settled` requests, in one transaction."""
-        batch = Batch(
-            claim,
-            rows.run_state(changes),
-            [rows.event_values(event) for event in events],
-            rows.changed_jobs(changes),
-            rows.changed_attempts(events, changes),
-            rows.left_artifacts(events, changes),
-            tuple(settled),
-        )
-        await self._writer.write(Append(batch))
+        await self._writer.write(Append(make_batch(claim, events, changes, settled)))
 
     async def claim(self, run_id: str, owner: str, place: str = "") -> Claim:
         """Take the run with the next fence; RunBusyError while another owner is alive and has a lease."""
@@ -145,13 +153,9 @@ class SqliteStore:
         def act(connection: sqlite3.Connection) -> Claim:
             row = connection.execute(SQL["select_holder"], (run_id,)).fetchone()
             if row is None:
-                raise _no_run(run_id)
+                raise no_run(run_id)
             if row[3] != owner and (holding := _live_holder(row)) is not None:
-                number = row[1]
-                raise RunBusyError(
-                    f"run {number} is owned by a live conductor (host {holding.host}, process {holding.pid})",
-                    hint=f"`stretto logs {number} -f` follows it, `stretto cancel {number}` ends it",
-                )
+                raise run_busy(row[1], holding)
             return self._claim(connection, row, owner, place)
 
         return await self._write(act)
@@ -201,6 +205,7 @@ class SqliteStore:
                 raise fence_lost(claim)
 
         await self._write(act)
+        self._reader.wake()
 
     async def keep_lease(self, owner: str, lease_s: float, place: str = "") -> None:
         """Start or renew the owner's lease, by this host's clock; to be called well before it runs out."""
@@ -212,7 +217,7 @@ class SqliteStore:
 
         def act(connection: sqlite3.Connection) -> None:
             if connection.execute(SQL["insert_request"], (kind, text, _now(), run_id)).rowcount == 0:
-                raise _no_run(run_id)
+                raise no_run(run_id)
 
         await self._write(act)
         self._reader.wake()
@@ -230,7 +235,7 @@ class SqliteStore:
         def act(connection: sqlite3.Connection) -> StoredRun:
             row = connection.execute(SQL["select_run"], (run_id,)).fetchone()
             if row is None:
-                raise _no_run(run_id)
+                raise no_run(run_id)
             run, found = rows.read_run(row), connection.execute(SQL["select_spec"], (run_id,)).fetchone()
             events = tuple(
                 rows.read_event(*event[1:]) for event in connection.execute(SQL["select_events"], (run_id, 0))
@@ -253,12 +258,9 @@ class SqliteStore:
                     return rows.read_run(row)
             found = connection.execute(SQL["select_runs_by_prefix"], {"prefix": text}).fetchall() if text else []
             if len(found) > 1:
-                raise NotFoundError(
-                    f"the ids of several runs start with {reference!r}",
-                    hint="write more of the id, or the run's number",
-                )
+                raise ambiguous(reference)
             if not found:
-                raise _no_run(reference)
+                raise no_run(reference)
             return rows.read_run(found[0])
 
         return await self._reader.read(act)
@@ -360,10 +362,6 @@ def _insert_spec(connection: sqlite3.Connection, number: int | None, spec: RunSp
     connection.executemany(
         SQL["insert_job"], ((number, i, job.name, job.stage, "pending") for i, job in enumerate(spec.jobs))
     )
-
-
-def _no_run(reference: str) -> NotFoundError:
-    return NotFoundError(f"there is no run {reference!r}", hint="`stretto runs` lists them")
 
 
 def _set_wal(connection: sqlite3.Connection) -> None:

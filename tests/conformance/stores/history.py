@@ -87,7 +87,7 @@ def _random_event(chance: random.Random, run: Run, at: datetime) -> ev.Event:
             ev.JobQueued(at, name),
             ev.JobEnded(at, name, Status.SKIPPED, Reason.CONDITION, chance.choice(TEXTS)),
         ]
-    for i in [*run.queued, *run.backing_off]:
+    for i in [*run.queued["fake"], *run.backing_off]:
         options.append(ev.AttemptStarting(at, run.jobs[i].spec.name, len(run.jobs[i].attempts) + 1))
     for i in run.failed_once:
         options.append(ev.JobRetried(at, run.jobs[i].spec.name, at + timedelta(seconds=chance.random())))
@@ -163,8 +163,8 @@ def expected_rows(run: Run) -> Rows:
 
 
 def text(value: str | None) -> str | None:
-    """Return the text as a column shows it: what is no valid Unicode as an escape."""
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
+    """Return the text as a column shows it: NUL and what is no valid Unicode as escapes."""
+    return None if value is None else value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def fold(run_id: str, spec: RunSpec, events: tuple[ev.Event, ...]) -> Run:

@@ -71,7 +71,7 @@ def play(
         if due is not None and not run.is_over and not _is_stale(run, due):
             run.apply(due)
             played.events.append(due)
-        for event in advance(run, at(now), free_slots=slots - len(run.running), draw=lambda: 0.5):
+        for event in advance(run, at(now), free_slots={"fake": slots - len(run.running)}, draw=lambda: 0.5):
             played.events.append(event)
             count += 1
             if isinstance(event, ev.AttemptStarting):

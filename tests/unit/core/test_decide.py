@@ -139,7 +139,7 @@ def test_attempt_that_may_still_run_is_not_tried_again(started: bool, attempts: 
     if started:
         run.apply(ev.AttemptStarted(EPOCH, "a1", 1, ev.Handle("fake", "r/a1/1")))
     run.apply(ev.AttemptEnded(EPOCH, "a1", 1, gone))
-    advance(run, at(1), free_slots=1, draw=lambda: 0.0)
+    advance(run, at(1), free_slots={"fake": 1}, draw=lambda: 0.0)
     assert len(run.job("a1").attempts) == attempts
     assert (run.job("a1").status is Status.FAILED) == started
 
@@ -222,8 +222,8 @@ def test_decide_changes_nothing() -> None:
     run = Run("r", spec(job("a1"), job("a2")))
     run.apply(ev.RunSubmitted(EPOCH))
     run.apply(ev.RunStarted(EPOCH))
-    first = decide(run, EPOCH, free_slots=1, draw=lambda: 0.0)
-    assert first == decide(run, EPOCH, free_slots=1, draw=lambda: 0.0)
+    first = decide(run, EPOCH, free_slots={"fake": 1}, draw=lambda: 0.0)
+    assert first == decide(run, EPOCH, free_slots={"fake": 1}, draw=lambda: 0.0)
     assert [type(event) for event in first] == [ev.AttemptStarting, ev.JobQueued]
     assert not run.running
 

@@ -181,7 +181,13 @@ class History:
         if run.status is Status.PENDING:
             run.apply(ev.RunStarted(self.now))
             return
-        open_jobs = [*run.ripe, *run.queued, *run.running, *run.failed_once, *run.backing_off]
+        open_jobs = [
+            *run.ripe,
+            *(i for waiting in run.queued.values() for i in waiting),
+            *run.running,
+            *run.failed_once,
+            *run.backing_off,
+        ]
         if not open_jobs:
             status, reason = self.rnd.choice(RUN_ENDS)
             run.apply(ev.RunEnded(self.now, status, reason, self.rnd.choice((None, *HOSTILE))))

@@ -54,7 +54,7 @@ class ReaderGoneError(Exception):
 class LazyGroup(click.Group):
     """A group whose commands are `module.command`, imported when they are called.
 
-    `modules` maps a command's name to its module and the first line of its help.
+    `modules` maps a command's name to its module (or `module:name`, where it has another name) and the first line of its help.
     """
 
     def __init__(self, *args: Any, modules: Mapping[str, tuple[str, str]], example: str, **more: Any) -> None:
@@ -71,7 +71,8 @@ class LazyGroup(click.Group):
         """Import and return the command of this name."""
         if cmd_name not in self.modules:
             return None
-        found: click.Command = import_module(self.modules[cmd_name][0]).command
+        module, _, name = self.modules[cmd_name][0].partition(":")
+        found: click.Command = getattr(import_module(module), name or "command")
         return found
 
     def resolve_command(

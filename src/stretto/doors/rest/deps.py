@@ -5,7 +5,9 @@ A route that changes or shows anything takes `Reader`, `Runner` or `Admin`: none
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Annotated, Any, Final, Protocol
 
@@ -16,10 +18,15 @@ from stretto.access.audit import Entry
 from stretto.access.gate import Gate
 from stretto.access.principal import Principal, Scope
 from stretto.core.errors import NotFoundError
-from stretto.core.ports import RunRow
-from stretto.doors.rest.problem import ProblemError
+from stretto.core.events import Event
+from stretto.core.ports import RunRow, Tables, Upload
+from stretto.core.spec import RunSpec
+from stretto.doors.rest import model
+from stretto.doors.rest.metrics import Metrics
+from stretto.doors.rest.openapi import ref
+from stretto.doors.rest.problem import MEDIA_TYPE, ProblemError
 from stretto.settings import Settings
-from stretto.waist import RunRequest, Waist
+from stretto.waist import LogRequest, RunRequest, Waist
 
 CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 
@@ -27,19 +34,48 @@ _bearer = HTTPBearer(auto_error=False, description="A token of this server: `str
 
 
 class Backend(Waist, Protocol):
-    """The waist of a server: what a door needs beside what the command line does."""
+    """The waist of a server: what a door needs beside what the command line does. Implemented by `service.Service`."""
 
     async def accept(self, request: RunRequest) -> list[tuple[RunRow, bool]]:
         """Store what is asked for, to be compiled by whoever conducts it; False with a run that was there already."""
 
+    async def retry(self, run: str, failed_only: bool = True, by: str = "") -> RunRow:
+        """Store a new run of the same spec; with `failed_only`, what succeeded is kept."""
+
+    async def add_upload(
+        self,
+        data: AsyncIterator[bytes],
+        *,
+        commit: str,
+        repository: str,
+        branch: str | None = None,
+        digest: str | None = None,
+        by: str = "",
+    ) -> Upload:
+        """Take a git pack that holds the commit; InputError, TooLargeError, SourceError."""
+
+    async def find_spec(self, run: str) -> RunSpec | None:
+        """Return what the run consists of, None while it is not compiled; NotFoundError."""
+
+    async def read_events(self, run: str, after: int = 0) -> list[tuple[int, Event]]:
+        """Return the run's events after sequence number `after` that are on record by now; NotFoundError."""
+
+    async def log_size(self, request: LogRequest) -> int:
+        """Return how many bytes of an attempt's output there are by now; NotFoundError."""
+
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The parts that routes share; `app.state.door`."""
+    """The parts that routes share; `app.state.door`. `is_conducting` is None where this process conducts nothing."""
 
     waist: Backend
     gate: Gate
     settings: Settings
+    tables: Tables
+    metrics: Metrics
+    is_conducting: Callable[[], bool] | None = None
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server is to end: events stop, and who follows them goes on elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +168,15 @@ def unbound(caller: Caller) -> None:
         raise ProblemError(403, "this is about all repositories, and your token is bound to some")
 
 
-def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return how these errors are described in the OpenAPI document."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {"description": _MEANINGS[status], "content": {"application/problem+json": {"schema": schema}}}
-        for status in (*statuses, 401, 403, 422, 429, 500, 503)
-    }
+    content = {MEDIA_TYPE: {"schema": ref(model.Problem)}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return how the errors of a route that takes a token are described: these, and those that all have."""
+    return errors(*statuses, 401, 403, 422, 429, 500, 503)
 
 
 _MEANINGS: Final = {
@@ -148,6 +186,7 @@ _MEANINGS: Final = {
     404: "It is not there, or not for this token.",
     409: "Its state does not allow this.",
     413: "The body is too large.",
+    415: "The body has another media type.",
     416: "The range is outside of what there is.",
     422: "The request, or something it names, can't be used.",
     429: "Too many requests; Retry-After has the seconds to wait.",

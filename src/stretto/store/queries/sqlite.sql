@@ -4,6 +4,12 @@ INSERT INTO run (id, idempotency_key, kind, name, status, repository, branch, co
                  submitted_by, created_at, priority, seq)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1);
 
+-- name: set_retry
+UPDATE run SET retry_of = ? WHERE number = ?;
+
+-- name: set_seq
+UPDATE run SET seq = ? WHERE number = ?;
+
 -- name: insert_submission
 INSERT INTO submission (run, body, accepted_at) VALUES (?, ?, ?);
 

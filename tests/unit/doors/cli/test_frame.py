@@ -13,16 +13,19 @@ import jsonschema
 import pytest
 import yaml
 
+from stretto.doors.cli import db
 from stretto.doors.cli.main import COMMANDS
 from stretto.reports import schema
 from tests.support.cli import PROGRAM, environment
 from tests.unit.doors.cli.conftest import PIPELINE, Place, Said
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [*(name for name in COMMANDS if name != "db"), *(f"db {name}" for name in db.COMMANDS)]
+)
 def test_help_of_each_command(stretto: Callable[..., Said], name: str) -> None:
     """--help goes to stdout and has what the table says first, the options of every command and an example."""
-    said = stretto(name, "--help")
+    said = stretto(*name.split(), "--help")
     assert (said.code, said.err) == (0, "")
     assert said.text.startswith(f"Usage: stretto {name} ")
     assert "Options of every command:" in said.text

@@ -1,0 +1,220 @@
+-- Rows that go in by the many are given as one JSON text, whose keys are the columns': a statement has the same few parameters
+-- however many rows there are, and so is planned once.
+
+-- name: create_run
+-- Store a run with all that belongs to it, unless its key is known; then return that run. No row at all: another one with the
+-- same key, or this one itself (a statement whose answer was lost), came in between.
+WITH known AS (
+    SELECT * FROM run WHERE idempotency_key = %(key)s::text
+), new AS (
+    INSERT INTO run (id, idempotency_key, kind, name, status, repository, branch, commit_id, commit_message, driver,
+                     submitted_by, created_at, priority, seq)
+    SELECT %(id)s, %(key)s, %(kind)s, %(name)s, %(status)s, %(repository)s, %(branch)s, %(commit)s, %(commit_message)s,
+           %(driver)s, %(by)s, %(created_at)s, %(priority)s, 1
+    WHERE NOT EXISTS (SELECT FROM known)
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), spec AS (
+    INSERT INTO spec (run, body) SELECT number, %(spec)s FROM new
+), event AS (
+    INSERT INTO event (run, seq, kind, at, body) SELECT number, 1, %(event_kind)s, %(event_at)s, %(event_body)s FROM new
+), job AS (
+    INSERT INTO job (run, job, name, stage, status)
+    SELECT new.number, row.job, row.name, row.stage, 'pending'
+    FROM new, json_to_recordset(%(jobs)s) AS row (job bigint, name text, stage text)
+)
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner, priority, submitted_by, retry_of
+FROM (SELECT * FROM new UNION ALL SELECT * FROM known) AS either;
+
+-- name: append_runs
+-- The head of an append: passes those runs whose claim is the newest and whose last event is the one before the first to be
+-- appended; `n` tells which. So an append that was written, though its answer was lost, is not written twice.
+WITH passed AS (
+    UPDATE run SET seq = row.seq + row.count, status = row.status, reason = row.reason, message = row.message,
+                   started_at = row.started_at, ended_at = row.ended_at
+    FROM json_to_recordset(%(runs)s) AS row (n bigint, id text, fence bigint, seq bigint, count bigint, status text, reason text,
+                                             message text, started_at bigint, ended_at bigint)
+    WHERE run.id = row.id AND run.fence = row.fence AND run.seq = row.seq AND run.held
+    RETURNING row.n, run.number, run.fence
+)
+
+-- name: append_events
+, events AS (
+    INSERT INTO event (run, seq, kind, at, body, fence)
+    SELECT passed.number, row.seq, row.kind, row.at, row.body, passed.fence
+    FROM json_to_recordset(%(events)s) AS row (n bigint, seq bigint, kind text, at bigint, body text)
+    JOIN passed USING (n)
+)
+
+-- name: append_jobs
+, jobs AS (
+    UPDATE job SET status = row.status, reason = row.reason, message = row.message, exit_code = row.exit_code,
+                   started_at = row.started_at, ended_at = row.ended_at
+    FROM json_to_recordset(%(jobs)s) AS row (n bigint, job bigint, status text, reason text, message text,
+                                             exit_code bigint, started_at bigint, ended_at bigint)
+    JOIN passed USING (n)
+    WHERE job.run = passed.number AND job.job = row.job
+)
+
+-- name: append_attempts
+, attempts AS (
+    INSERT INTO attempt (run, job, number, status, reason, message, exit_code, starting_at, started_at, ended_at, handle)
+    SELECT passed.number, row.job, row.number, row.status, row.reason, row.message, row.exit_code, row.starting_at,
+           row.started_at, row.ended_at, row.handle
+    FROM json_to_recordset(%(attempts)s) AS row (n bigint, job bigint, number bigint, status text, reason text, message text,
+                                                 exit_code bigint, starting_at bigint, started_at bigint, ended_at bigint,
+                                                 handle text)
+    JOIN passed USING (n)
+    ON CONFLICT (run, job, number) DO UPDATE SET
+        status = excluded.status, reason = excluded.reason, message = excluded.message, exit_code = excluded.exit_code,
+        started_at = excluded.started_at, ended_at = excluded.ended_at, handle = excluded.handle
+)
+
+-- name: append_artifacts
+-- Two names that are no valid UTF-8 may look the same as text; the events tell them apart.
+, artifacts AS (
+    INSERT INTO artifact (run, job, attempt, path, size_bytes, digest, executable, link)
+    SELECT passed.number, row.job, row.attempt, row.path, row.size_bytes, row.digest, row.executable, row.link
+    FROM json_to_recordset(%(artifacts)s) AS row (n bigint, job bigint, attempt bigint, path text, size_bytes bigint,
+                                                  digest text, executable boolean, link text)
+    JOIN passed USING (n)
+    ON CONFLICT DO NOTHING
+)
+
+-- name: append_settled
+, settled AS (
+    DELETE FROM request USING json_to_recordset(%(settled)s) AS row (n bigint, id bigint) JOIN passed USING (n)
+    WHERE request.id = row.id AND request.run = passed.number
+)
+
+-- name: append_end
+SELECT n FROM passed;
+
+-- name: select_seqs
+-- The last event of each run that is held under the claim given.
+SELECT row.n, run.seq
+FROM json_to_recordset(%(runs)s) AS row (n bigint, id text, fence bigint) JOIN run ON run.id = row.id
+WHERE run.fence = row.fence AND run.held;
+
+-- name: select_written
+-- Those runs whose event of this number was written under the claim given.
+SELECT row.n
+FROM json_to_recordset(%(runs)s) AS row (n bigint, id text, fence bigint, last bigint) JOIN run ON run.id = row.id
+     JOIN event ON event.run = run.number AND event.seq = row.last AND event.fence = row.fence;
+
+-- name: insert_request
+INSERT INTO request (run, kind, body, asked_at) SELECT number, %s, %s, micros_now() FROM run WHERE id = %s;
+
+-- name: select_requests
+SELECT request.id, run.id, request.kind, request.body
+FROM run JOIN request ON request.run = run.number
+WHERE run.id = %s ORDER BY request.id;
+
+-- name: lock_run
+-- A statement of its own: one that waits for a lock sees everything but the row that it locks as it was before.
+SELECT FROM run WHERE id = %s FOR UPDATE;
+
+-- name: select_holder
+-- Who holds the run, and of that conductor whether its lease is alive, and its process; none if it never had one.
+SELECT run.number, run.held AND worker.lease_until > micros_now(), run.owner, run.fence, run.seq, worker.host, worker.realm,
+       worker.pid, worker.process_start
+FROM run LEFT JOIN worker ON worker.owner = run.owner
+WHERE run.id = %s;
+
+-- name: claim_run
+UPDATE run SET owner = %s, fence = %s, place = %s, held = true WHERE id = %s;
+
+-- name: release_run
+-- The fence moves on, so that nothing is written under a claim that was given back.
+UPDATE run SET fence = fence + 1, held = false WHERE id = %s AND fence = %s AND held;
+
+-- name: select_release
+-- Whether this claim was given back, and nobody took the run since.
+SELECT 1 FROM run WHERE id = %s AND fence = %s + 1 AND NOT held;
+
+-- name: write_lease
+-- Start or renew a lease, and forget conductors whose lease ran out long ago and that hold no run.
+WITH forgotten AS (
+    DELETE FROM worker
+    WHERE lease_until < micros_now() - %(keep)s AND owner <> %(owner)s
+      AND NOT EXISTS (SELECT FROM run WHERE run.owner = worker.owner AND run.held)
+)
+INSERT INTO worker (owner, lease_until, host, realm, pid, process_start, place)
+VALUES (%(owner)s, micros_now() + %(lease)s, %(host)s, %(realm)s, %(pid)s, %(start)s, %(place)s)
+ON CONFLICT (owner) DO UPDATE SET
+    lease_until = excluded.lease_until, host = excluded.host, realm = excluded.realm, pid = excluded.pid,
+    process_start = excluded.process_start, place = excluded.place;
+
+-- name: start_lease
+-- Give a lease to a conductor that has none that is alive.
+INSERT INTO worker (owner, lease_until, host, realm, pid, process_start, place)
+VALUES (%(owner)s, micros_now() + %(lease)s, %(host)s, %(realm)s, %(pid)s, %(start)s, %(place)s)
+ON CONFLICT (owner) DO UPDATE SET
+    lease_until = excluded.lease_until, host = excluded.host, realm = excluded.realm, pid = excluded.pid,
+    process_start = excluded.process_start, place = excluded.place
+WHERE worker.lease_until < micros_now();
+
+-- name: select_run
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner, priority, submitted_by, retry_of
+FROM run WHERE id = %s;
+
+-- name: select_run_by_number
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner, priority, submitted_by, retry_of
+FROM run WHERE number = %s;
+
+-- name: select_run_by_key
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner, priority, submitted_by, retry_of
+FROM run WHERE idempotency_key = %s;
+
+-- name: select_runs_by_prefix
+-- Enough runs whose id starts with the text to tell whether it is unambiguous; '~' sorts after every character of an id.
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner, priority, submitted_by, retry_of
+FROM run WHERE id >= %(prefix)s AND id < %(prefix)s || '~' ORDER BY id LIMIT 3;
+
+-- name: select_runs
+-- The newest runs that match; a parameter that is NULL matches all.
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner, priority, submitted_by, retry_of
+FROM run
+WHERE (%(before)s::bigint IS NULL OR number < %(before)s)
+  AND (%(statuses)s::text[] IS NULL OR status = ANY (%(statuses)s))
+  AND (%(name)s::text IS NULL OR name = %(name)s)
+  AND (%(repository)s::text IS NULL OR repository = %(repository)s)
+  AND (%(branch)s::text IS NULL OR branch = %(branch)s)
+  AND (%(by)s::text IS NULL OR submitted_by = %(by)s)
+ORDER BY number DESC LIMIT %(limit)s;
+
+-- name: select_stored
+-- All of a run in one statement, and so of one moment: its row, its spec or, while it has none, what was asked; its events.
+SELECT run.id, run.number, run.kind, run.name, run.status, run.reason, run.message, run.repository, run.branch,
+       run.commit_id, run.commit_message, run.created_at, run.started_at, run.ended_at, run.owner, run.priority,
+       run.submitted_by, run.retry_of, spec.body, submission.body,
+       (SELECT json_agg(json_build_array(event.kind, event.at, event.body) ORDER BY event.seq)
+        FROM event WHERE event.run = run.number)
+FROM run LEFT JOIN spec ON spec.run = run.number LEFT JOIN submission ON submission.run = run.number
+WHERE run.id = %s;
+
+-- name: select_events
+SELECT event.seq, event.kind, event.at, event.body
+FROM event JOIN run ON run.number = event.run
+WHERE run.id = %s AND event.seq > %s ORDER BY event.seq;
+
+-- name: delete_run
+-- Delete a run that is over, and through the foreign keys all that belongs to it.
+DELETE FROM run WHERE id = %s AND status IN ('success', 'failed', 'canceled', 'skipped');
+
+-- name: select_channel
+-- The channel of this schema's stores, and where the write-ahead log ends.
+SELECT 'stretto_' || (SELECT oid FROM pg_namespace WHERE nspname = current_schema()), pg_current_wal_insert_lsn()::text;
+
+-- name: select_log_end
+-- Where the write-ahead log ends: it moves whenever anything is written. Read from memory.
+SELECT pg_current_wal_insert_lsn()::text;
+
+-- name: notify
+SELECT pg_notify(%s, %s);
