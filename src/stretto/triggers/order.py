@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from stretto.core.errors import InputError
@@ -53,6 +54,7 @@ class Order:
         """Return the request for one occasion, which `key` names."""
         return RunRequest(
             repository=self.repository,
+            directory=Path("/"),
             branch=branch,
             commit=commit,
             file=self.file,

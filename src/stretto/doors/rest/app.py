@@ -12,6 +12,7 @@ from stretto.doors.rest import (
     admin,
     artifacts,
     definitions,
+    hooks,
     openapi,
     output,
     problem,
@@ -35,7 +36,7 @@ Runs the pipelines of git repositories. Every error is a problem of RFC 9457; th
 def build(door: Door, *, more: Sequence[APIRouter] = ()) -> FastAPI:
     """Return the application; `more` are routers of other modules, below the same prefix."""
     app = bare(door)
-    for part in (runs, output, artifacts, definitions, uploads, admin):
+    for part in (runs, output, artifacts, definitions, uploads, hooks, admin):
         app.include_router(part.router, prefix=PREFIX)
     for router in more:
         app.include_router(router, prefix=PREFIX)

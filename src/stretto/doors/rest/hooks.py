@@ -6,16 +6,23 @@ signature is what lets it in, and without that it is answered the same whether i
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from dataclasses import replace
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from stretto.access.repository import permitted
 from stretto.core.errors import NotFoundError
+from stretto.doors.rest.body import Body
 from stretto.doors.rest.deps import Admin, Caller, Reader, answers, door_of, unbound
+from stretto.doors.rest.openapi import takes
 from stretto.doors.rest.problem import ProblemError
+from stretto.doors.rest.submission import check_driver
 from stretto.doors.rest.trigger_model import (
     Answer,
     DeliveryList,
@@ -28,6 +35,7 @@ from stretto.doors.rest.trigger_model import (
     HookList,
     HookMade,
     HookOutput,
+    OrderInput,
     ScheduleChange,
     ScheduleInput,
     ScheduleList,
@@ -36,20 +44,28 @@ from stretto.doors.rest.trigger_model import (
 from stretto.triggers.cron import next_after
 from stretto.triggers.forge import Forge, default_url
 from stretto.triggers.hook import Hook
-from stretto.triggers.order import new_identity
-from stretto.triggers.parts import Triggers
-from stretto.triggers.receiver import MOST_BYTES
+from stretto.triggers.order import Order, new_identity
+from stretto.triggers.parts import Triggers, make_triggers
 from stretto.triggers.schedule import Schedule
-
-MIB: Final = 1024 * 1024
 
 router = APIRouter(tags=["triggers"])
 
 
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The gate's time, as a clock; nothing sleeps here."""
+
+    now: Callable[[], datetime]
+
+    async def sleep(self, seconds: float) -> None:
+        """See `core.ports.Clock`."""
+        await asyncio.sleep(seconds)
+
+
 def _triggers_of(request: Request) -> Triggers:
-    """Return the parts that the door was given; `app.state.triggers`."""
-    triggers: Triggers = request.app.state.triggers
-    return triggers
+    """Return the parts beneath, over the tables of the door's store."""
+    door = door_of(request)
+    return make_triggers(door.tables, door.waist.accept, _Clock(door.gate.now))
 
 
 Parts = Annotated[Triggers, Depends(_triggers_of)]
@@ -60,7 +76,7 @@ Parts = Annotated[Triggers, Depends(_triggers_of)]
 
 @router.post(
     "/webhooks/{hook}",
-    status_code=status.HTTP_202_ACCEPTED,
+    status_code=202,
     responses={
         200: {"description": "It starts nothing, or did so before.", "model": Answer},
         **{code: answers(404, 413)[code] for code in (404, 413, 422, 500, 503)},
@@ -72,20 +88,10 @@ Parts = Annotated[Triggers, Depends(_triggers_of)]
 )
 async def receive(hook: str, request: Request, response: Response, triggers: Parts) -> Answer:
     """Take a delivery of GitHub, GitLab, Gitea or Forgejo, which is signed with the hook's secret."""
-    body = await _read_body(request, min(MOST_BYTES, door_of(request).settings.api.max_body_mb * MIB))
-    received = await triggers.receiver.receive(hook, dict(request.headers), body)
+    received = await triggers.receiver.receive(hook, dict(request.headers), await request.body())
     if received.again or received.receipt.ignored is not None:
-        response.status_code = status.HTTP_200_OK
+        response.status_code = 200
     return Answer.of(received)
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise ProblemError(413, f"a delivery has at most {limit} bytes here")
-    return bytes(body)
 
 
 # ---------------------------------------------------------------------------------------------------------------- hooks
@@ -98,14 +104,15 @@ async def list_hooks(caller: Reader, triggers: Parts) -> HookList:
     return HookList(hooks=[HookOutput.of(it) for it in hooks if caller.principal.reaches(it.order.repository)])
 
 
-@router.post("/hooks", status_code=status.HTTP_201_CREATED, responses=answers())
-async def create_hook(made: HookInput, caller: Admin, triggers: Parts) -> HookMade:
+@router.post("/hooks", status_code=201, responses=answers(400, 413, 415), openapi_extra=takes(HookInput))
+async def create_hook(caller: Admin, triggers: Parts, body: Body) -> HookMade:
     """Make a hook. Its secret is told in this answer only."""
+    made = await body.read(HookInput)
     hook = Hook(
         id=new_identity(),
         kind=made.kind,
         secret=made.secret or secrets.token_hex(32),
-        order=made.order(_permitted(caller, made.repository)),
+        order=await _order(caller, made),
         events=tuple(dict.fromkeys(made.events)),
         branches=tuple(made.branches),
         paths=tuple(made.paths),
@@ -118,16 +125,17 @@ async def create_hook(made: HookInput, caller: Admin, triggers: Parts) -> HookMa
     return HookMade.of(hook, secret=hook.secret)
 
 
-@router.patch("/hooks/{hook}", responses=answers(404))
-async def enable_hook(hook: str, change: Enabled, caller: Admin, triggers: Parts) -> HookOutput:
+@router.patch("/hooks/{hook}", responses=answers(400, 404, 413, 415), openapi_extra=takes(Enabled))
+async def enable_hook(hook: str, caller: Admin, triggers: Parts, body: Body) -> HookOutput:
     """Let a hook start runs, or keep it from doing so."""
+    change = await body.read(Enabled)
     await _reached_hook(caller, triggers, hook)
     changed = await triggers.hooks.enable(hook, change.enabled)
     caller.note("hook.enable" if change.enabled else "hook.disable", f"hook {hook}")
     return HookOutput.of(changed)
 
 
-@router.delete("/hooks/{hook}", status_code=status.HTTP_204_NO_CONTENT, responses=answers(404))
+@router.delete("/hooks/{hook}", status_code=204, responses=answers(404))
 async def delete_hook(hook: str, caller: Admin, triggers: Parts) -> None:
     """Delete a hook and the list of its deliveries."""
     await _reached_hook(caller, triggers, hook)
@@ -162,15 +170,16 @@ async def list_schedules(caller: Reader, triggers: Parts) -> ScheduleList:
     return ScheduleList(schedules=[ScheduleOutput.of(it) for it in reached])
 
 
-@router.post("/schedules", status_code=status.HTTP_201_CREATED, responses=answers())
-async def create_schedule(made: ScheduleInput, caller: Admin, triggers: Parts) -> ScheduleOutput:
+@router.post("/schedules", status_code=201, responses=answers(400, 413, 415), openapi_extra=takes(ScheduleInput))
+async def create_schedule(caller: Admin, triggers: Parts, body: Body) -> ScheduleOutput:
     """Make a schedule."""
+    made = await body.read(ScheduleInput)
     now = triggers.clock.now()
     schedule = Schedule(
         id=new_identity(),
         cron=made.cron,
         zone=made.zone,
-        order=made.order(_permitted(caller, made.repository)),
+        order=await _order(caller, made),
         branch=made.branch,
         next_at=next_after(made.cron, made.zone, now),
         enabled=made.enabled,
@@ -183,9 +192,10 @@ async def create_schedule(made: ScheduleInput, caller: Admin, triggers: Parts) -
     return ScheduleOutput.of(schedule)
 
 
-@router.patch("/schedules/{schedule}", responses=answers(404))
-async def change_schedule(schedule: str, change: ScheduleChange, caller: Admin, triggers: Parts) -> ScheduleOutput:
+@router.patch("/schedules/{schedule}", responses=answers(400, 404, 413, 415), openapi_extra=takes(ScheduleChange))
+async def change_schedule(schedule: str, caller: Admin, triggers: Parts, body: Body) -> ScheduleOutput:
     """Change a schedule. It is due next at the first occurrence from now on: what was missed is not made up for."""
+    change = await body.read(ScheduleChange)
     old = await _reached_schedule(caller, triggers, schedule)
     told: dict[str, Any] = {
         name: value for name in change.model_fields_set if (value := getattr(change, name)) is not None
@@ -204,7 +214,7 @@ async def change_schedule(schedule: str, change: ScheduleChange, caller: Admin, 
     return ScheduleOutput.of(new)
 
 
-@router.delete("/schedules/{schedule}", status_code=status.HTTP_204_NO_CONTENT, responses=answers(404))
+@router.delete("/schedules/{schedule}", status_code=204, responses=answers(404))
 async def delete_schedule(schedule: str, caller: Admin, triggers: Parts) -> None:
     """Delete a schedule."""
     await _reached_schedule(caller, triggers, schedule)
@@ -229,10 +239,11 @@ async def list_forges(caller: Admin, triggers: Parts) -> ForgeList:
     return ForgeList(forges=[ForgeOutput.of(it) for it in await triggers.forges.read_all()])
 
 
-@router.put("/forges/{host}", responses=answers())
-async def put_forge(host: str, made: ForgeInput, caller: Admin, triggers: Parts) -> ForgeOutput:
+@router.put("/forges/{host}", responses=answers(400, 413, 415), openapi_extra=takes(ForgeInput))
+async def put_forge(host: str, caller: Admin, triggers: Parts, body: Body) -> ForgeOutput:
     """Let statuses of commits in the repositories of a host be sent to its API. The token goes there only."""
     unbound(caller)
+    made = await body.read(ForgeInput)
     now = triggers.clock.now()
     forge = Forge(
         host=host.lower(),
@@ -250,7 +261,7 @@ async def put_forge(host: str, made: ForgeInput, caller: Admin, triggers: Parts)
     return ForgeOutput.of(forge)
 
 
-@router.delete("/forges/{host}", status_code=status.HTTP_204_NO_CONTENT, responses=answers(404))
+@router.delete("/forges/{host}", status_code=204, responses=answers(404))
 async def delete_forge(host: str, caller: Admin, triggers: Parts) -> None:
     """Tell a forge nothing any more, and forget its token."""
     unbound(caller)
@@ -261,12 +272,15 @@ async def delete_forge(host: str, caller: Admin, triggers: Parts) -> None:
 # --------------------------------------------------------------------------------------------------------------- pieces
 
 
-def _permitted(caller: Caller, repository: str) -> str:
-    """Return the repository's address in its plain form, if the caller may name it."""
-    address = permitted(repository, local_root=None)
+async def _order(caller: Caller, made: OrderInput) -> Order:
+    """Return what is to be run, if the caller may ask for it; ProblemError, SourceError."""
+    settings = caller.door.settings
+    check_driver(made.driver, settings)
+    root = settings.api.local_root
+    address = await asyncio.to_thread(permitted, made.repository, local_root=Path(root) if root else None)
     if not caller.principal.reaches(address):
-        raise ProblemError(403, f"your token is not for {address}")
-    return address
+        raise ProblemError(403, "your token is not for this repository")
+    return made.order(address)
 
 
 def _not_there(what: str, identity: str) -> NotFoundError:

@@ -272,3 +272,7 @@ class ForgeList(BaseModel):
     """Forges by host."""
 
     forges: list[ForgeOutput]
+
+
+BODIES = (HookInput, Enabled, ScheduleInput, ScheduleChange, ForgeInput)
+"""What routes take, for the OpenAPI document."""
