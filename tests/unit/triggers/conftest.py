@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from stretto.core.ports import RunFilter, RunRow
+from stretto.core.ports import RunFilter, RunRow, Store
 from stretto.service import Service
 from stretto.settings import Settings
-from stretto.store.sqlite import SqliteStore
 from stretto.wiring import open_service
+from tests.conformance.stores.harness import HARNESSES
 
 
 @dataclass
@@ -37,10 +37,10 @@ class VirtualClock:
 
 @dataclass
 class Base:
-    """A service and its store, opened a second time as another process would."""
+    """A service, its store, and the time that triggers go by."""
 
     service: Service
-    store: SqliteStore
+    store: Store
     clock: VirtualClock
 
     async def runs(self) -> list[RunRow]:
@@ -48,10 +48,13 @@ class Base:
         return (await self.store.list_runs(RunFilter(limit=1000)))[::-1]
 
 
-@pytest.fixture
-async def base(tmp_path: Path) -> AsyncIterator[Base]:
-    """An empty state with a service over it."""
-    async with open_service(Settings(home=tmp_path, driver="process")) as service:
-        store = await SqliteStore.open(tmp_path / "stretto.db")
+@pytest.fixture(params=["sqlite"])
+async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Base]:
+    """An empty state with a service over it, in each kind of store."""
+    harness = HARNESSES[request.param](tmp_path)
+    store = await harness.open()
+    async with open_service(Settings(home=tmp_path / "home", driver="process")) as opened:
+        service = Service(replace(opened._parts, store=store))
         yield Base(service, store, VirtualClock())
         await store.close()
+    harness.drop()
