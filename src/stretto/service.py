@@ -61,7 +61,7 @@ class ServiceParts:
 
     `driver` gives the driver of a name (one of `driver_names`), made on first use. `attempts` is where attempts have their
     directories. `owner` names this process among conductors, `place` the back-ends that it reaches. With `serves`, runs are
-    left to the conductors of a server.
+    left to the conductors of a server. `keep_days` and `keep_bytes` are what `gc` leaves unless told.
     """
 
     store: Store
@@ -77,11 +77,15 @@ class ServiceParts:
     uploads: UploadStore
     upload_limit_bytes: int
     place: str
+    keep_days: float
+    keep_bytes: int
     serves: bool = False
 
 
 class Service:
     """The waist over a store on this host."""
+
+    is_server = False
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
@@ -323,6 +327,7 @@ class Service:
                 state.artifacts_key(known).number,
                 artifact,
                 await store.find(artifact),
+                row.id,
             )
             for known in state.jobs
             if job in (None, known.spec.name)
@@ -342,14 +347,15 @@ class Service:
             while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield data
 
-    async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
+    async def gc(self, *, keep_days: float | None, max_bytes: int | None, dry_run: bool = False) -> Swept:
         """See `Waist.gc`."""
         parts, now = self._parts, self._now()
+        limit = parts.keep_bytes if max_bytes is None else max_bytes
         old: list[RunRow] = []
         done_again: set[int] = set()  # runs whose jobs, with logs and artifacts, a run that stays has kept
         unfinished: list[RunRow] = []
         before: int | None = None
-        since = now - timedelta(days=keep_days)
+        since = now - timedelta(days=parts.keep_days if keep_days is None else keep_days)
         while page := await parts.store.list_runs(RunFilter(before=before, limit=PAGE)):
             before = page[-1].number
             for row in page:  # newest first, and a run is newer than the one that it does again
@@ -372,7 +378,7 @@ class Service:
         in_use = [
             spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
         ]
-        freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=max_bytes, in_use=in_use)
+        freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=limit, in_use=in_use)
         return Swept(runs=len(old), attempts=attempts, freed_bytes=freed)
 
     # ------------------------------------------------------------------------------------------------------ pieces

@@ -120,7 +120,7 @@ class Settings:
     artifacts_limit_mb: int = 2048
     """MiB of artifacts that one job may leave."""
     server: str = ""
-    """URL of a server that the command line talks to. Empty: it runs things itself."""
+    """URL of a server that the command line talks to. Empty: one that runs over `home`, if any; `none`: it does things itself."""
     database: str = ""
     """`postgresql://` URL of a server's database. Empty: SQLite in the home."""
     queue: str = ""

@@ -1,4 +1,7 @@
-"""The real program as a person uses it: processes, pipes, signals, a terminal. Jobs run in the driver `process`."""
+"""The real program as a person uses it: processes, pipes, signals, a terminal. Jobs run in the driver `process`.
+
+All of it twice: where the command does the work itself, and where a server does.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,34 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import PROGRAM, environment, jobs_of, run_cli
+from tests.support.server import serving
 
 DEADLINE_S = 30.0
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A home of its own, not made yet."""
-    return tmp_path / "home"
+@pytest.fixture(params=["here", "server"])
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of its own, not made yet; and, half of the time, a server that commands talk to."""
+    if request.param == "here":
+        yield tmp_path / "home"
+        return
+    with serving(tmp_path / "server") as server:
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path / "home"
+
+
+def at_server() -> bool:
+    """Say whether commands talk to a server."""
+    return "STRETTO_SERVER" in os.environ
+
+
+def traces(tmp_path: Path, home: Path) -> list[Path]:
+    """Return what was kept of repositories and attempts, wherever the work was done."""
+    place = tmp_path / "server" if at_server() else home
+    return [
+        path for name in ("checkouts", "attempts", "mirrors") for path in (place / name).rglob("*") if path.is_file()
+    ]
 
 
 def repository(path: Path, pipeline: str) -> Path:
@@ -193,7 +216,7 @@ def test_detached_run_goes_on_in_the_background(tmp_path: Path, home: Path) -> N
     assert (done.code, done.out) == (0, "1\n")
     (tmp_path / "go").touch()
     until(lambda: run_cli(["report", "1", "--json"], repo, home).report["run"]["status"] == "success", "success")
-    assert "success" in (home / "logs" / "detached" / "run-1.log").read_text()
+    assert at_server() or "success" in (home / "logs" / "detached" / "run-1.log").read_text()
 
 
 def test_time_limit_gives_exit_code_5(tmp_path: Path, home: Path) -> None:
@@ -225,9 +248,7 @@ def test_bad_input_leaves_no_trace(tmp_path: Path, home: Path, pipeline: str, ar
     assert "Traceback" not in done.err
     assert done.out == ""
     assert run_cli(["runs", "--json"], tmp_path, home).out == "[]\n"
-    for folder in ("checkouts", "attempts", "mirrors"):
-        left = [path for path in (home / folder).rglob("*") if path.is_file()] if (home / folder).exists() else []
-        assert left == []
+    assert traces(tmp_path, home) == []
 
 
 def test_faults_are_json_on_request(tmp_path: Path, home: Path) -> None:

@@ -30,7 +30,7 @@ ALLOWED = {
     "triggers": {"core", "waist"},
     "compilation": {"core", "definitions", "waist"},
     "service": {"compilation", "core", "engine", "reports", "waist"},
-    "client": {"core", "definitions", "engine", "reports", "waist"},
+    "client": {"compilation", "core", "reports", "sources", "waist"},
     **{door: {"core", "definitions", "reports", "waist"} for door in DOORS - {"doors.rest"}},
     "doors.rest": {"access", "core", "definitions", "reports", "settings", "triggers", "waist"},
 }

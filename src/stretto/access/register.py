@@ -93,9 +93,9 @@ class Register:
             raise NotFoundError(f"there is no token {token_id!r}", hint="`stretto token list` lists them")
         return _read(done[0][0])
 
-    async def drop(self, name: str, created_by: str) -> None:
-        """Delete the tokens of this name that this maker made, with no trace but their making in the audit log."""
-        await self._tables.write(("DELETE FROM token WHERE name = ? AND created_by = ?", (name, created_by)))
+    async def drop(self, created_by: str) -> None:
+        """Delete the tokens that this maker made, with no trace but their making in the audit log."""
+        await self._tables.write(("DELETE FROM token WHERE created_by = ?", (created_by,)))
         self._known.clear()
 
     async def authenticate(self, text: str) -> Principal | None:

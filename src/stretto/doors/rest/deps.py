@@ -39,9 +39,6 @@ class Backend(Waist, Protocol):
     async def accept(self, request: RunRequest) -> list[tuple[RunRow, bool]]:
         """Store what is asked for, to be compiled by whoever conducts it; False with a run that was there already."""
 
-    async def retry(self, run: str, failed_only: bool = True, by: str = "") -> RunRow:
-        """Store a new run of the same spec; with `failed_only`, what succeeded is kept."""
-
     async def add_upload(
         self,
         data: AsyncIterator[bytes],

@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from stretto import __version__
 from stretto.core.ports import Tables
@@ -24,6 +32,7 @@ class Metrics:
     """The measures of one process."""
 
     def __init__(self, *, slots: Slots = dict) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each that nobody reads
         self.registry = CollectorRegistry()
         self._slots = slots
         self._counted_s = -KEEP_S

@@ -66,7 +66,7 @@ def install(log_format: str, *, verbose: bool = False, quiet: bool = False, stre
 
 
 def _fields(record: logging.LogRecord) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in vars(record).items() if name not in _PLAIN and value is not None]
+    return [(name, value) for name, value in vars(record).items() if name not in _PLAIN and value not in (None, "")]
 
 
 def _needs_quotes(value: object) -> bool:

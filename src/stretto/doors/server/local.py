@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,22 +21,24 @@ _MODE: Final = 0o600
 
 
 @asynccontextmanager
-async def announced(home: Path, url: str, gate: Gate, *, name: str) -> AsyncIterator[Path]:
-    """Write the file with the URL and a token of its own; both are gone at the end.
+async def announced(home: Path, url: str, gate: Gate, *, place: str) -> AsyncIterator[Path]:
+    """Write the file with the URL and a token for who runs this process; both are gone at the end.
 
-    What an earlier server of this `name` left behind, killed as it was, goes at the start.
+    What an earlier server of this `place` left behind, killed as it was, goes at the start.
     """
-    path = home / FILE_NAME
-    await gate.register.drop(name, MAKER)
+    path, maker = home / FILE_NAME, f"{MAKER} {place}"
+    await gate.register.drop(maker)
     text, _ = await gate.register.create(
-        name, Scope.ADMIN, by=Entry(gate.now(), MAKER, "token.create", address="localhost")
+        f"{getpass.getuser()}@{socket.gethostname()}",
+        Scope.ADMIN,
+        by=Entry(gate.now(), maker, "token.create", address="localhost"),
     )
     _write(path, json.dumps({"url": url, "token": text, "pid": os.getpid()}))
     try:
         yield path
     finally:
         path.unlink(missing_ok=True)
-        await gate.register.drop(name, MAKER)
+        await gate.register.drop(maker)
 
 
 def _write(path: Path, text: str) -> None:

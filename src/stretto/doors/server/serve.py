@@ -66,13 +66,22 @@ async def serve(
     """Serve until SIGTERM or SIGINT; `said` is told the URL as soon as it answers. SettingsError, StoreError."""
     if listens:
         refuse_open(settings.api, insecure=insecure)
-    with _listening(settings.api, listens) as (listener, tls):
-        async with open_server(settings) as (service, worker):
-            store = service.means.store
-            async with open_gate(store.tables, rate_per_minute=settings.api.rate_per_minute) as gate:
-                parts = Parts(settings, role, service, worker, gate, asyncio.Event())
-                with _signals(parts.stop):
-                    await _run(parts, listener, tls, said)
+    stop = asyncio.Event()
+    try:
+        with _listening(settings.api, listens) as (listener, tls), _signals(stop):
+            async with open_server(settings) as (service, worker):
+                tables = service.means.store.tables
+                async with open_gate(tables, rate_per_minute=settings.api.rate_per_minute) as gate:
+                    await _run(Parts(settings, role, service, worker, gate, stop), listener, tls, said)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error that a group of tasks ended with."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _run(parts: Parts, listener: socket.socket | None, tls: bool, said: Callable[[str], None]) -> None:
@@ -132,8 +141,7 @@ async def _announced(parts: Parts, url: str) -> AsyncIterator[None]:
     if not (parts.role.api and parts.role.conducts):
         yield
         return
-    name = f"local {parts.service.means.place}"
-    async with announced(parts.settings.home, url, parts.gate, name=name):
+    async with announced(parts.settings.home, url, parts.gate, place=parts.service.means.place):
         yield
 
 

@@ -89,7 +89,7 @@ def test_completion_prints_a_script(stretto: Callable[..., Said], shell: str) ->
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("stretto re", {"report", "resume"}),
+        ("stretto re", {"report", "resume", "retry"}),
         ("stretto report --fo", {"--format"}),
         ("stretto runs --status f", {"failed"}),
     ],
