@@ -30,13 +30,6 @@ class Limit:
         self._buckets[name] = (left - 1, now_s)
         return 0.0
 
-    def wait_s(self, name: str) -> float:
-        """Return in how many seconds the next request is allowed, without counting one."""
-        if not self._capacity:
-            return 0.0
-        left = self._left(name)
-        return 0.0 if left >= 1 else (1 - left) * 60 / self._capacity
-
     def _left(self, name: str) -> float:
         left, at_s = self._buckets.get(name, (self._capacity, 0.0))
         return min(self._capacity, left + max(0.0, self._now_s() - at_s) * self._capacity / 60)

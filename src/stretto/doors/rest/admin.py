@@ -16,9 +16,9 @@ from stretto.doors.rest.body import Body
 from stretto.doors.rest.deps import Admin, answers, unbound
 from stretto.doors.rest.openapi import gives, takes
 from stretto.doors.rest.problem import ProblemError
-from stretto.doors.rest.segment import TokenId
+from stretto.doors.rest.segment import PREFIX, TokenId
 
-router = APIRouter(tags=["administration"], default_response_class=JSONResponse)
+router = APIRouter(prefix=PREFIX, tags=["administration"], default_response_class=JSONResponse)
 
 GIB: Final = 1024**3
 

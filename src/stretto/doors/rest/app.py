@@ -22,8 +22,8 @@ from stretto.doors.rest import (
 )
 from stretto.doors.rest.deps import Door
 from stretto.doors.rest.frame import Frame
+from stretto.doors.rest.segment import PREFIX
 
-PREFIX: Final = "/api/v1"
 MIB: Final = 1024 * 1024
 
 _DESCRIPTION: Final = """\
@@ -37,7 +37,7 @@ def build(door: Door, *, more: Sequence[APIRouter] = ()) -> FastAPI:
     """Return the application; `more` are routers of other modules, below the same prefix."""
     app = bare(door)
     for part in (runs, output, artifacts, definitions, uploads, hooks, admin):
-        app.include_router(part.router, prefix=PREFIX)
+        app.include_router(part.router)
     for router in more:
         app.include_router(router, prefix=PREFIX)
     return app
@@ -58,5 +58,5 @@ def bare(door: Door) -> FastAPI:
     openapi.install(app)
     app.add_middleware(Frame, metrics=door.metrics, max_body=door.settings.api.max_body_mb * MIB)
     app.include_router(status.router)
-    app.include_router(status.versioned, prefix=PREFIX)
+    app.include_router(status.versioned)
     return app

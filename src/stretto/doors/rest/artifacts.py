@@ -17,11 +17,11 @@ from stretto.core.errors import NotFoundError
 from stretto.doors.rest import model
 from stretto.doors.rest.deps import Backend, Reader, answers
 from stretto.doors.rest.openapi import gives
-from stretto.doors.rest.segment import FilePath, Name, RunRef
+from stretto.doors.rest.segment import PREFIX, FilePath, Name, RunRef
 from stretto.doors.rest.stream import Stream
 from stretto.waist import StoredArtifact
 
-router = APIRouter(tags=["artifacts"])
+router = APIRouter(prefix=PREFIX, tags=["artifacts"])
 
 BYTES: Final = "application/octet-stream"
 ZIP: Final = "application/zip"

@@ -14,10 +14,11 @@ from stretto.doors.rest import model
 from stretto.doors.rest.body import Body
 from stretto.doors.rest.deps import Reader, Runner, answers
 from stretto.doors.rest.openapi import gives, takes
+from stretto.doors.rest.segment import PREFIX
 from stretto.doors.rest.submission import request_of
 from stretto.reports.fault import faults_to_json
 
-router = APIRouter(tags=["definitions"], default_response_class=JSONResponse)
+router = APIRouter(prefix=PREFIX, tags=["definitions"], default_response_class=JSONResponse)
 
 
 @router.post(

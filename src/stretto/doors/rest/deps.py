@@ -131,15 +131,9 @@ class Needs:
         """Return who is calling; ProblemError 401, 403, 429."""
         door, address = door_of(request), address_of(request)
         gate = door.gate
-        if wait_s := gate.failures.wait_s(address):
-            raise _too_often("too many wrong tokens came from your address", wait_s)
         principal = None if credentials is None else await gate.register.authenticate(credentials.credentials)
         if principal is None:
-            told = "a token is needed" if credentials is None else "the token is not valid"
-            if credentials is not None:
-                gate.failures.take(address)
-                gate.audit.note(Entry(gate.now(), "", "login", request.url.path, address, "refused"))
-            raise ProblemError(401, told, hint="send the header Authorization: Bearer stretto_…", headers=CHALLENGE)
+            raise _refused(gate, request, address, is_anonymous=credentials is None)
         if wait_s := gate.requests.take(principal.token_id):
             raise _too_often("the token is used too often", wait_s)
         request.scope["principal"] = principal.name
@@ -190,6 +184,16 @@ _MEANINGS: Final = {
     500: "A bug of the server.",
     503: "Something the server needs is away; try again.",
 }
+
+
+def _refused(gate: Gate, request: Request, address: str, *, is_anonymous: bool) -> ProblemError:
+    """Return what somebody is told who brings no valid token; who tries many is told to wait, and not written down again."""
+    if not is_anonymous:
+        if wait_s := gate.failures.take(address):
+            return _too_often("too many wrong tokens came from your address", wait_s)
+        gate.audit.note(Entry(gate.now(), "", "login", request.url.path, address, "refused"))
+    told = "a token is needed" if is_anonymous else "the token is not valid"
+    return ProblemError(401, told, hint="send the header Authorization: Bearer stretto_…", headers=CHALLENGE)
 
 
 def _too_often(told: str, wait_s: float) -> ProblemError:

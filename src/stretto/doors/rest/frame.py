@@ -17,11 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stretto.doors.rest.metrics import Metrics
 from stretto.doors.rest.problem import ProblemError, respond
+from stretto.doors.rest.segment import PREFIX
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("stretto.access_log")
 
-UNBOUNDED: Final = ("/api/v1/uploads",)
+UNBOUNDED: Final = (f"{PREFIX}/uploads",)
 """Where the route itself bounds what it reads, as it reads it."""
 _KEPT: Final = re.compile(rb"%(?:2[Ff]|25)")
 

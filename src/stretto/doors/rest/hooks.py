@@ -22,6 +22,7 @@ from stretto.doors.rest.body import Body
 from stretto.doors.rest.deps import Admin, Caller, Reader, answers, door_of, unbound
 from stretto.doors.rest.openapi import takes
 from stretto.doors.rest.problem import ProblemError
+from stretto.doors.rest.segment import PREFIX
 from stretto.doors.rest.submission import check_driver
 from stretto.doors.rest.trigger_model import (
     Answer,
@@ -48,7 +49,7 @@ from stretto.triggers.order import Order, new_identity
 from stretto.triggers.parts import Triggers, make_triggers
 from stretto.triggers.schedule import Schedule
 
-router = APIRouter(tags=["triggers"])
+router = APIRouter(prefix=PREFIX, tags=["triggers"])
 
 
 @dataclass(frozen=True, slots=True)

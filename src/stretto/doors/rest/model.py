@@ -46,6 +46,8 @@ class _Answer(BaseModel):
 class Submit(_Body):
     """What to run."""
 
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["repository"]}, {"required": ["upload"]}]})
+
     repository: LINE | None = Field(None, description="https://, http://, ssh:// or user@host:path.")
     upload: UPLOAD | None = Field(None, description="The id of a tree that was uploaded, instead of a repository.")
     branch: NAME | None = None

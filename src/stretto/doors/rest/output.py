@@ -20,11 +20,11 @@ from stretto.doors.rest import model
 from stretto.doors.rest.deps import Backend, Caller, Reader, answers
 from stretto.doors.rest.openapi import gives
 from stretto.doors.rest.problem import ProblemError, problem_of
-from stretto.doors.rest.segment import Name, RunRef
+from stretto.doors.rest.segment import PREFIX, Name, RunRef
 from stretto.doors.rest.stream import SSE, Stream, record, with_heartbeats
 from stretto.waist import LogRequest
 
-router = APIRouter(tags=["output"])
+router = APIRouter(prefix=PREFIX, tags=["output"])
 
 PLAIN: Final = "text/plain; charset=utf-8"
 LINES: Final = "application/x-ndjson"

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from stretto.core.errors import (
     DefinitionError,
@@ -121,7 +122,10 @@ def install(app: FastAPI) -> None:
     async def tell_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if not isinstance(error, ProblemError):
-            error = ProblemError(error.status_code, _detail(error, request), headers=error.headers)
+            headers = (
+                {"Allow": ", ".join(_allowed(app, request.url.path))} if error.status_code == 405 else error.headers
+            )
+            error = ProblemError(error.status_code, _detail(error, request), headers=headers)
         return _respond(request, error)
 
     async def tell_ours(request: Request, error: Exception) -> Response:
@@ -135,6 +139,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, tell_http)
     app.add_exception_handler(StrettoError, tell_ours)
     app.add_exception_handler(RequestValidationError, tell_invalid)
+
+
+def _allowed(app: FastAPI, path: str) -> list[str]:
+    """Return the methods that this address takes; the router itself tells those of one route only."""
+    paths = app.openapi()["paths"]
+    return sorted({verb.upper() for known in paths if compile_path(known)[0].match(path) for verb in paths[known]})
 
 
 def _respond(request: Request, error: ProblemError) -> Response:

@@ -17,12 +17,12 @@ from stretto.doors.rest.body import Body
 from stretto.doors.rest.deps import Caller, Reader, Runner, answers
 from stretto.doors.rest.openapi import gives, takes
 from stretto.doors.rest.problem import ProblemError
-from stretto.doors.rest.segment import Name, Number, RunRef
+from stretto.doors.rest.segment import PREFIX, Name, Number, RunRef
 from stretto.doors.rest.submission import request_of
 from stretto.reports.model import to_json
 from stretto.reports.row import row_to_json
 
-router = APIRouter(tags=["runs"], default_response_class=JSONResponse)
+router = APIRouter(prefix=PREFIX, tags=["runs"], default_response_class=JSONResponse)
 
 MAX_PAGE: Final = 500
 MAX_PAGES_READ: Final = 20

@@ -8,6 +8,8 @@ from typing import Annotated, Final
 from fastapi import Path
 from pydantic import AfterValidator
 
+PREFIX: Final = "/api/v1"
+"""Where a version of the API begins."""
 _KEPT: Final = re.compile(r"%(2[Ff]|25)")
 
 

@@ -15,9 +15,10 @@ from stretto.doors.rest import model
 from stretto.doors.rest.deps import Reader, answers, door_of, errors, unbound
 from stretto.doors.rest.openapi import gives
 from stretto.doors.rest.problem import RETRY_S, ProblemError
+from stretto.doors.rest.segment import PREFIX
 
 router = APIRouter(tags=["status"])
-versioned = APIRouter(tags=["status"])
+versioned = APIRouter(prefix=PREFIX, tags=["status"])
 
 PATIENCE_S: Final = 3.0
 """How long readiness waits for the store."""

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stretto.doors.rest.segment import PREFIX
 from stretto.triggers.delivery import Trigger
 from stretto.triggers.forge import Forge
 from stretto.triggers.hook import KINDS, LEAST_SECRET, MOST_SECRET, Hook
@@ -138,7 +139,7 @@ class HookOutput(OrderOutput):
                 "branches": list(hook.branches),
                 "paths": list(hook.paths),
                 "enabled": hook.enabled,
-                "path": f"/api/v1/webhooks/{hook.id}",
+                "path": f"{PREFIX}/webhooks/{hook.id}",
                 "by": hook.created_by,
                 "created_at": hook.created_at,
             }

@@ -12,8 +12,9 @@ from stretto.doors.rest import model
 from stretto.doors.rest.deps import Runner, answers
 from stretto.doors.rest.openapi import gives
 from stretto.doors.rest.problem import ProblemError
+from stretto.doors.rest.segment import PREFIX
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(prefix=PREFIX, tags=["runs"])
 
 MEDIA_TYPE: Final = "application/x-git-packed-objects"
 _BODY: Final[dict[str, Any]] = {

@@ -22,6 +22,7 @@ from stretto.doors.rest.app import bare, build
 from stretto.doors.rest.deps import Door
 from stretto.doors.rest.metrics import Metrics
 from stretto.doors.server.local import announced
+from stretto.doors.server.triggering import triggering
 from stretto.engine.worker import Worker
 from stretto.service import Service
 from stretto.settings import Api, Settings
@@ -71,7 +72,8 @@ async def serve(
         with _listening(settings.api, listens) as (listener, tls), _signals(stop):
             async with open_server(settings) as (service, worker):
                 tables = service.means.store.tables
-                async with open_gate(tables, rate_per_minute=settings.api.rate_per_minute) as gate:
+                rate = settings.api.rate_per_minute
+                async with open_gate(tables, rate_per_minute=rate) as gate, triggering(service, settings):
                     await _run(Parts(settings, role, service, worker, gate, stop), listener, tls, said)
     except BaseExceptionGroup as group:
         raise _first(group) from group
@@ -119,7 +121,7 @@ async def _answer(
         None if conducting is None else lambda: not conducting.done(),
     )
     app = build(door) if parts.role.api else bare(door)
-    server = _Server(_config(app, parts.settings.api, tls))
+    server = BareServer(config(app, parts.settings.api, tls=tls))
     url = _url(listener, tls, parts.settings.api)
     async with asyncio.TaskGroup() as group, _announced(parts, url):
         serving = group.create_task(server.serve(sockets=[listener]), name="http")
@@ -145,7 +147,7 @@ async def _announced(parts: Parts, url: str) -> AsyncIterator[None]:
         yield
 
 
-class _Server(uvicorn.Server):
+class BareServer(uvicorn.Server):
     """Leaves signals to us."""
 
     @contextmanager
@@ -154,7 +156,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: FastAPI, api: Api, tls: bool) -> uvicorn.Config:
+def config(app: FastAPI, api: Api, *, tls: bool) -> uvicorn.Config:
+    """Return how the application is served: no lifespan, no log and no header of the library's own."""
     return uvicorn.Config(
         app,
         log_config=None,
