@@ -52,6 +52,7 @@ def put(
     HOST is that of the repositories' addresses. What was set for it before is replaced.
     """
     body = {
+        "host": host,
         "kind": kind,
         "api_url": api_url,
         "token": None if token is None else token.read().strip(),
@@ -59,7 +60,7 @@ def put(
         "token_file": token_file,
         "every_run": every_run,
     }
-    forge = asyncio.run(ask(options, "PUT", f"/forges/{segment(host)}", body))
+    forge = asyncio.run(ask(options, "POST", "/forges", body))
     show(options, forge, f"statuses of commits at {forge['host']} go to {forge['api_url']}")
 
 

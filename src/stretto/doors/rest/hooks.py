@@ -82,10 +82,7 @@ Parts = Annotated[Triggers, Depends(_triggers_of)]
         200: {"description": "It starts nothing, or did so before.", "model": Answer},
         **{code: answers(404, 413)[code] for code in (404, 413, 422, 500, 503)},
     },
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-        "security": [],
-    },
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 async def receive(hook: str, request: Request, response: Response, triggers: Parts) -> Answer:
     """Take a delivery of GitHub, GitLab, Gitea or Forgejo, which is signed with the hook's secret."""
@@ -240,16 +237,16 @@ async def list_forges(caller: Admin, triggers: Parts) -> ForgeList:
     return ForgeList(forges=[ForgeOutput.of(it) for it in await triggers.forges.read_all()])
 
 
-@router.put("/forges/{host}", responses=answers(400, 413, 415), openapi_extra=takes(ForgeInput))
-async def put_forge(host: str, caller: Admin, triggers: Parts, body: Body) -> ForgeOutput:
-    """Let statuses of commits in the repositories of a host be sent to its API. The token goes there only."""
+@router.post("/forges", status_code=201, responses=answers(400, 413, 415), openapi_extra=takes(ForgeInput))
+async def set_forge(caller: Admin, triggers: Parts, body: Body) -> ForgeOutput:
+    """Let statuses of commits in the repositories of a host be sent to its API; what was set for it before is replaced."""
     unbound(caller)
     made = await body.read(ForgeInput)
     now = triggers.clock.now()
     forge = Forge(
-        host=host.lower(),
+        host=made.host.lower(),
         kind=made.kind,
-        api_url=made.api_url or default_url(made.kind, host.lower()),
+        api_url=made.api_url or default_url(made.kind, made.host.lower()),
         token=made.token,
         token_env=made.token_env,
         token_file=made.token_file,
@@ -258,7 +255,7 @@ async def put_forge(host: str, caller: Admin, triggers: Parts, body: Body) -> Fo
     )
     forge.check()
     await triggers.forges.put(forge, now=now)
-    caller.note("forge.put", f"forge {forge.host} at {forge.api_url}")
+    caller.note("forge.set", f"forge {forge.host} at {forge.api_url}")
     return ForgeOutput.of(forge)
 
 

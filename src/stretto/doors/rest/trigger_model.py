@@ -84,6 +84,7 @@ class ScheduleChange(Input):
 class ForgeInput(Input):
     """Where the statuses of a host's commits go; one of the three tokens is needed."""
 
+    host: Text
     kind: Kind
     api_url: Text | None = None
     token: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)] | None = None

@@ -26,7 +26,7 @@ SCHEDULE = {
     "branch": "main",
     "variables": {"FULL": "1"},
 }
-FORGE = {"kind": "gitea", "token": "a-token-that-nobody-may-read"}
+FORGE = {"host": "git.example.com", "kind": "gitea", "token": "a-token-that-nobody-may-read"}
 BODY = payload.body_of(payload.github_push())
 HEADERS = payload.github_headers(BODY)
 
@@ -110,7 +110,7 @@ async def test_secret_is_told_once_and_token_never(admin: httpx2.AsyncClient, se
     made = await make(admin, "hooks", {key: value for key, value in HOOK.items() if key != "secret"})
     assert given["secret"] == HOOK["secret"]
     assert len(made["secret"]) == 64
-    put = await admin.put("/api/v1/forges/git.example.com", json=FORGE)
+    put = await admin.post("/api/v1/forges", json=FORGE)
     assert put.json() == {
         "host": "git.example.com",
         "kind": "gitea",
@@ -128,7 +128,7 @@ async def test_secret_is_told_once_and_token_never(admin: httpx2.AsyncClient, se
             (await admin.get("/api/v1/audit")).text,
         ]
     )
-    assert "forge.put" in told
+    assert "forge.set" in told
     assert not any(secret in told for secret in (given["secret"], made["secret"], str(FORGE["token"])))
 
 
@@ -203,7 +203,7 @@ async def test_hook_or_schedule_that_can_not_work_is_refused(
         ("PATCH", "schedules/x"),
         ("DELETE", "schedules/x"),
         ("GET", "forges"),
-        ("PUT", "forges/x"),
+        ("POST", "forges"),
         ("DELETE", "forges/x"),
     ],
 )
@@ -241,22 +241,28 @@ async def test_token_that_is_bound_sees_and_makes_what_it_is_for(server: Server,
         ("git.example.com", {"kind": "gitea", "token_env": "HOME"}),
         ("git.example.com", {"kind": "gitea", "token_file": "../../etc/passwd"}),
         ("git.example.com", FORGE | {"api_url": "https://user@git.example.com"}),
-        ("git_example", FORGE),
+        ("git_example", {"kind": "gitea", "token": "x"}),
     ],
 )
 async def test_forge_that_can_not_work_or_would_leak_is_refused(
     admin: httpx2.AsyncClient, host: str, body: dict[str, Any]
 ) -> None:
     """No variable and no file but those for it."""
-    assert (await admin.put(f"/api/v1/forges/{host}", json=body)).status_code == 422
+    assert (await admin.post("/api/v1/forges", json={"host": host} | body)).status_code == 422
     assert (await admin.get("/api/v1/forges")).json() == {"forges": []}
 
 
 async def test_forge_is_replaced_and_deleted(admin: httpx2.AsyncClient) -> None:
     """One for each host."""
-    await admin.put("/api/v1/forges/Git.example.com", json=FORGE)
-    news = {"kind": "gitea", "token_env": "STRETTO_FORGE_X", "every_run": True, "api_url": "https://api.example.com"}
-    assert (await admin.put("/api/v1/forges/git.example.com", json=news)).json()["token"] == "variable STRETTO_FORGE_X"
+    await admin.post("/api/v1/forges", json=FORGE | {"host": "Git.example.com"})
+    news = {
+        "host": "git.example.com",
+        "kind": "gitea",
+        "token_env": "STRETTO_FORGE_X",
+        "every_run": True,
+        "api_url": "https://api.example.com",
+    }
+    assert (await admin.post("/api/v1/forges", json=news)).json()["token"] == "variable STRETTO_FORGE_X"
     assert len((await admin.get("/api/v1/forges")).json()["forges"]) == 1
     assert (await admin.delete("/api/v1/forges/git.example.com")).status_code == 204
     assert (await admin.delete("/api/v1/forges/git.example.com")).status_code == 404
