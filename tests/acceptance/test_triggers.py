@@ -10,13 +10,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.background import until
 from tests.support.cli import run_cli
 from tests.support.repository import git, make_repository
 from tests.support.server import Server, serving
 from tests.unit.triggers import payload
 
-PIPELINE = "name: small\njobs:\n  greet: {script: 'echo hello $WHO'}\n"
+PIPELINE = "name: small\nstages: [all]\njobs:\n  greet: {stage: all, script: 'echo hello $WHO'}\n"
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +48,9 @@ def test_push_is_built_by_the_server(server: Server) -> None:
     (run,) = answer.json()["runs"]
     assert httpx2.post(server.url + hook["path"], content=body, headers=headers).json()["runs"] == [run]
     assert httpx2.post(server.url + hook["path"], content=body).status_code == 404
-    until(lambda: ask(server, "report", run)["run"]["status"] == "success", "run", 60)
-    told = ask(server, "report", run)["run"]
-    assert (told["commit"], told["branch"]) == (commit, "main")
+    report = run_cli(["resume", run, "--json"], server.home.parent, server.home, variables=server.variables)
+    told = report.report["run"]
+    assert (told["status"], told["commit"], told["branch"]) == ("success", commit, "main"), told["message"]
     log = run_cli(["logs", run, "greet"], server.home.parent, server.home, variables=server.variables)
     assert log.out == "hello forge\n"
     (delivery,) = ask(server, "hook", "deliveries", hook["id"])
