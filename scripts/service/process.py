@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import pwd
+import random
 import shlex
 import shutil
 import signal
@@ -27,6 +28,8 @@ STOP_TIMEOUT_S: Final = 40.0
 """dockerd gives its containers 15 s and itself a little more."""
 KILL_TIMEOUT_S: Final = 10.0
 TAIL_LINES: Final = 15
+SERVER_PORTS: Final = (15000, 32000)
+"""From, to: Linux gives clients ports from 32768 on (ip(7), ip_local_port_range)."""
 
 MAX_SOCKET_ROOT: Final = 70
 """The longest folder for sockets: an address has 107 characters, and containerd adds up to 33 to its folder."""
@@ -134,12 +137,18 @@ def find_user(*names: str) -> pwd.struct_passwd:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback that nothing listens on now."""
+    """Return ports of the loopback that nothing listens on now, below those that the kernel gives to clients.
+
+    One of those might be taken while our server is down, even by a client that looks for it and finds itself.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # taken
+                one.bind(("127.0.0.1", random.randrange(*SERVER_PORTS)))
+                ports.append(one.getsockname()[1])
+        return ports
 
 
 # ----------------------------------------------------------------------------------------------------------- processes

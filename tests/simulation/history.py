@@ -38,6 +38,12 @@ class Scenario:
     zombies: bool
     cancel_at_s: float | None = None
     cancel_job: str | None = None
+    kept: tuple[str, ...] = ()
+
+    def first_events(self) -> list[ev.Event]:
+        """Return the events that the run is submitted with."""
+        kept = [ev.JobKept(EPOCH, name, f"earlier/{name}/1", 1) for name in self.kept]
+        return [ev.RunSubmitted(EPOCH), *kept]
 
 
 @dataclass(slots=True)
@@ -95,6 +101,7 @@ def scenario(seed: int) -> Scenario:
         zombies=random.random() < 0.2,
         cancel_at_s=random.choice((0.0, 0.3, 2.0, 9.0)) if cancel else None,
         cancel_job=random.choice(jobs).name if cancel and jobs and random.random() < 0.5 else None,
+        kept=tuple(job.name for job in jobs if random.random() < 0.2) if random.random() < 0.3 else (),
     )
 
 
@@ -120,7 +127,7 @@ def live(told: Scenario) -> Told:
 
 
 async def _live(told: Scenario) -> Told:
-    disk = Disk(events=[ev.RunSubmitted(EPOCH)])
+    disk = Disk(events=told.first_events())
     world = FakeWorld(lambda key, job: plan_of(told.seed, key))
     checker = Checker(told, world)
     checker.see(disk.events)
@@ -202,6 +209,7 @@ class Checker:
 
     told: Scenario
     world: FakeWorld
+    run_id: str = RUN_ID
     specs: dict[str, JobSpec] = field(init=False)
     final: dict[str, Status] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
@@ -228,6 +236,8 @@ class Checker:
                 self.canceled = True
             case ev.CancelRequested(job=str(name)):
                 self.unwanted.add(name)
+            case ev.JobKept(job=name):
+                self._finish(name, Status.SUCCESS)
             case ev.RunTimedOut():
                 self.timed_out = True
             case ev.AttemptStarting(job=name, number=number):
@@ -275,8 +285,8 @@ class Checker:
         assert adopted or len(self.running) <= self.told.slots, "more attempts than slots"
 
     def _check_outcome(self, name: str, number: int, outcome: ev.Outcome) -> None:
-        plan = plan_of(self.told.seed, AttemptKey(RUN_ID, name, number))
-        ran = self.world.runs_of(AttemptKey(RUN_ID, name, number))
+        plan = plan_of(self.told.seed, AttemptKey(self.run_id, name, number))
+        ran = self.world.runs_of(AttemptKey(self.run_id, name, number))
         assert ran <= 1, f"{name}/{number} ran {ran} times"
         stopped = self.stops.pop(name, None)
         if outcome.status is Status.SUCCESS:
@@ -310,7 +320,7 @@ class Checker:
         """Check what the whole history came to."""
         assert self.over
         assert run.is_over
-        again = replay(RUN_ID, self.told.spec, tuple(disk.events))
+        again = replay(self.run_id, self.told.spec, tuple(disk.events))
         assert summary(again) == summary(run), "what is on disk is not what the engine had in mind"
         statuses = {job.status for job in run.jobs}
         assert statuses <= FINAL
@@ -327,7 +337,7 @@ class Checker:
         for job in run.jobs:
             assert job.status is Status.SUCCESS or job.reason, f"{job.spec.name} is {job.status} without a reason"
             for attempt in job.attempts:
-                key = AttemptKey(RUN_ID, job.spec.name, attempt.number)
+                key = AttemptKey(self.run_id, job.spec.name, attempt.number)
                 ran = self.world.runs_of(key)
                 if attempt.outcome is not None and attempt.outcome.exit_code is not None:
                     assert ran == 1, f"{key.text} has an exit code and ran {ran} times"

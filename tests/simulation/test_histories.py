@@ -10,6 +10,7 @@ import os
 
 import pytest
 
+from tests.simulation.cluster import live_cluster
 from tests.simulation.history import live, scenario, summary
 
 BATCHES = 20
@@ -37,3 +38,22 @@ def test_histories_keep_every_promise(batch: int) -> None:
         lived += 1
     assert lived == len(seeds)
     assert ONLY or lived < 10 or crashes > lived / 4, f"only {crashes} crashes in {lived} histories: the chaos is not"
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("batch", range(1) if ONLY else range(BATCHES))
+def test_clusters_keep_every_promise(batch: int) -> None:
+    """Several workers, killed and drained, with a store that goes away: every run ends, nothing runs twice, nothing is left."""
+    seeds = [int(ONLY)] if ONLY else range(batch, HISTORIES // 4, BATCHES)
+    killed = drained = 0
+    for seed in seeds:
+        try:
+            cluster = live_cluster(seed)
+        except Exception as error:
+            error.add_note(f"seed {seed}: replay with STRETTO_SIM_SEED={seed} pytest tests/simulation")
+            raise
+        killed += cluster.killed
+        drained += cluster.drained
+    assert ONLY or len(seeds) < 10 or min(killed, drained) > len(seeds) / 2, (
+        f"{killed} killed, {drained} drained: no chaos"
+    )

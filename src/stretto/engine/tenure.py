@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ class Means:
     attempts: Path
     prepare_ahead: int
     place: str
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a run is compiled over which a conductor may have died, so that it is not taken for the fault of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,14 @@ async def _define(means: Means, claim: Claim, stored: StoredRun, request: Mappin
     if sum(it.kind == COMPILING for it in asked) >= MOST_TRIES - 1:
         message = f"to compile it brought the conductor down {MOST_TRIES} times"
         return await _end(means, claim, stored, Status.FAILED, Reason.ENGINE_FAULT, message)
+    if any(it.kind == COMPILING for it in asked):
+        async with means.alone:
+            return await _compile(means, claim, stored, request)
+    return await _compile(means, claim, stored, request)
+
+
+async def _compile(means: Means, claim: Claim, stored: StoredRun, request: Mapping[str, Any]) -> StoredRun:
+    store, run_id = means.store, claim.run_id
     if marked := claim.fence > 1:
         await store.ask(run_id, COMPILING, {"owner": claim.owner})
     try:

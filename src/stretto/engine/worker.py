@@ -104,6 +104,8 @@ class Worker:
                     log.exception("bug in the conductor", extra={"owner": owner})
                 else:
                     return
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError  # a TaskGroup that has an error of its own to tell forgets that
                 await self._pause(pause_s)
                 pause_s = min(2 * pause_s, RETRY_S[1])
         finally:
@@ -158,6 +160,7 @@ class Worker:
                 looking = group.create_task(self._look(group, lease), name="look for work")
                 await self._draining.wait()
                 await looking  # a claim that is under way must not be forgotten
+                await asyncio.sleep(0)  # a task that was not begun when it is cancelled would not release its claim
                 for task in [*helpers, *(held.task for held in self._held.values() if held.task is not None)]:
                     task.cancel()
         finally:
@@ -224,7 +227,13 @@ class Worker:
     def _begin(self, group: asyncio.TaskGroup, lease: Lease, claim: Claim) -> _Held:
         held = self._held[claim.run_id] = _Held(claim)
         held.task = group.create_task(self._hold_run(held, lease), name=f"run {claim.run_id}")
+        held.task.add_done_callback(lambda _: self._forget(held))
         return held
+
+    def _forget(self, held: _Held) -> None:
+        if self._held.get(held.claim.run_id) is held:  # else it was released, and claimed again at once
+            del self._held[held.claim.run_id]
+        self._news.set()
 
     async def _hold_run(self, held: _Held, lease: Lease) -> None:
         """Carry a run on until it is over or lost, and release it."""
@@ -232,8 +241,6 @@ class Worker:
             await self._carry_on(held, lease)
         finally:
             await self._release(held.claim, lease)
-            del self._held[held.claim.run_id]
-            self._news.set()
 
     async def _carry_on(self, held: _Held, lease: Lease) -> None:
         run_id = held.claim.run_id

@@ -70,6 +70,10 @@ def random_history(chance: random.Random, run: Run) -> Iterator[ev.Event]:
         run.apply(event)
         return event
 
+    for job in run.spec.jobs:
+        if chance.random() < 0.1:
+            left = (ev.Artifact("kept\udcff", 7, "ef" * 32),) if chance.random() < 0.5 else ()
+            yield happen(ev.JobKept(at, job.name, f"earlier/{job.name}/2", 1, left))
     yield happen(ev.RunStarted(at))
     while run.unstarted or run.running:
         at += timedelta(microseconds=chance.randint(0, 10_000_000))
@@ -154,10 +158,13 @@ def expected_rows(run: Run) -> Rows:
             for attempt in job.attempts
         ],
         artifacts=[
-            (job.spec.name, attempt.number, text(item.path), item.size_bytes, item.digest, item.executable, item.link)
+            (job.spec.name, number, text(item.path), item.size_bytes, item.digest, item.executable, item.link)
             for job in run.jobs
-            for attempt in job.attempts
-            for item in attempt.artifacts
+            for number, artifacts in [
+                (0, () if job.kept is None else job.kept.artifacts),
+                *((attempt.number, attempt.artifacts) for attempt in job.attempts),
+            ]
+            for item in artifacts
         ],
     )
 

@@ -170,6 +170,10 @@ class History:
     def drive(self, steps: int) -> None:
         """Submit the run and let up to `steps` further things happen to it."""
         self.run.apply(ev.RunSubmitted(self.now, by="ada"))
+        for job in self.run.jobs:
+            if self.rnd.random() < 0.15:
+                origin = f"01hzyearlier/{job.spec.name}/{self.rnd.randint(1, 3)}"
+                self.run.apply(ev.JobKept(self.now, job.spec.name, origin, 7, self._artifacts()))
         for _ in range(steps):
             if self.run.is_over:
                 return

@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -18,11 +19,11 @@ from scripts.service.rabbitmq import RabbitMQ
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """A folder for services that any user can pass through, as a checkout usually is; pytest's is closed to others."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o711)
-    return tmp_path
+def state() -> Iterator[Path]:
+    """A folder for services that any user can pass through, as a checkout usually is; pytest's are closed to others."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
 
 
 def test_data_root_avoids_folders_that_the_services_user_cannot_reach(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,8 @@ def _note(run: Run, job: JobRun, last: Mapping[str, bytes]) -> str:
         return "waits for a slot"
     if job.status is Status.PENDING and job.attempts:
         return f"failed, will be tried again ({len(job.attempts)} of {1 + job.spec.retry.max_retries})"
+    if job.kept is not None:
+        return f"kept from run {job.kept.run}"
     if job.status in (Status.PENDING, Status.SUCCESS):
         return ""
     why = human.why(job.reason, job.exit_code)

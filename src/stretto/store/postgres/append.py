@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from stretto.core.errors import StoreError
+from stretto.core.ports import Claim
 from stretto.store import rows
 from stretto.store.batch import Batch, fence_lost
 from stretto.store.postgres.database import Connection
@@ -26,8 +28,11 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The parts of the statement that are left out when they have no rows, and the columns of each, in the order of `rows`."""
 
-Known = dict[str, tuple[int, int]]
-"""Of each run that was claimed here: the fence of its newest claim, and the last event that is on record."""
+Key = tuple[str, int]
+"""A run's id and the fence of the claim that writes to it."""
+
+Known = dict[str, tuple[int, int | None]]
+"""Of each run that was claimed here: the fence of its newest claim, and the last event on record, None where that is in doubt."""
 
 
 class Append:
@@ -41,14 +46,25 @@ class Append:
         self.error: Exception | None = None
 
 
+def in_doubt(claim: Claim) -> StoreError:
+    """Return the error that says that an earlier commit of the claim was given up without an answer."""
+    return StoreError(
+        f"whether the last commit of run {claim.run_id} was written is not known: the run must be claimed and loaded again"
+    )
+
+
 async def write_appends(connection: Connection, appends: Sequence[Append], known: Known) -> None:
     """Write the appends; those whose claim is lost get their error and change nothing.
 
     It may be repeated when its answer was lost: what is on record already is found there and not written again.
     """
-    groups: dict[tuple[str, int], list[Append]] = {}
+    groups: dict[Key, list[Append]] = {}
     for append in appends:
-        groups.setdefault((append.batch.claim.run_id, append.batch.claim.fence), []).append(append)
+        claim = append.batch.claim
+        if known.get(claim.run_id) == (claim.fence, None):
+            append.error = in_doubt(claim)
+        else:
+            groups.setdefault((claim.run_id, claim.fence), []).append(append)
     seqs = await _find_seqs(connection, groups, known)
     order = [key for key in groups if key in seqs]
     passed: set[int] = set()
@@ -67,11 +83,13 @@ async def write_appends(connection: Connection, appends: Sequence[Append], known
                 append.error = fence_lost(append.batch.claim)
 
 
-async def _find_seqs(
-    connection: Connection, groups: Mapping[tuple[str, int], Sequence[Append]], known: Known
-) -> dict[tuple[str, int], int]:
+async def _find_seqs(connection: Connection, groups: Mapping[Key, Sequence[Append]], known: Known) -> dict[Key, int]:
     """Return the last event of each run, looked up where it was not claimed here; none where the claim is lost."""
-    seqs = {key: known[key[0]][1] for key in groups if known.get(key[0], (-1, 0))[0] == key[1]}
+    seqs: dict[Key, int] = {}
+    for key in groups:
+        fence, seq = known.get(key[0], (None, None))
+        if fence == key[1] and seq is not None:
+            seqs[key] = seq
     strange = [key for key in groups if key not in seqs]
     if strange:
         wanted = rows.encode([{"n": n, "id": id_, "fence": fence} for n, (id_, fence) in enumerate(strange)])
@@ -82,9 +100,9 @@ async def _find_seqs(
 
 async def _find_written(
     connection: Connection,
-    order: Sequence[tuple[str, int]],
-    seqs: Mapping[tuple[str, int], int],
-    groups: Mapping[tuple[str, int], Sequence[Append]],
+    order: Sequence[Key],
+    seqs: Mapping[Key, int],
+    groups: Mapping[Key, Sequence[Append]],
 ) -> set[int]:
     """Return those (by place in `order`) that were written before, by a statement whose answer was lost."""
     wanted = [
@@ -101,7 +119,7 @@ def _count(group: Sequence[Append]) -> int:
     return sum(len(append.batch.events) for append in group)
 
 
-def _statement(work: Sequence[tuple[tuple[str, int], int, Sequence[Append]]]) -> tuple[bytes, dict[str, str]]:
+def _statement(work: Sequence[tuple[Key, int, Sequence[Append]]]) -> tuple[bytes, dict[str, str]]:
     """Return the statement that writes the groups, with its values: each a JSON list of rows."""
     runs: list[dict[str, Any]] = []
     parts: dict[str, list[dict[str, Any]]] = {name: [] for name in _PARTS}

@@ -23,7 +23,7 @@ Connection = AsyncConnection[tuple[Any, ...]]
 CONNECT_TIMEOUT_S: Final = 10
 STATEMENT_TIMEOUT_S: Final = 60
 """Ours take milliseconds; the deletion of a large run perhaps some seconds."""
-_ANSWER_TIMEOUT_S: Final = STATEMENT_TIMEOUT_S + 15.0
+ANSWER_TIMEOUT_S: Final = STATEMENT_TIMEOUT_S + 15.0
 """After this the way to the server is broken, since it would have ended the statement itself."""
 _RECONNECT_S: Final = 1.0
 """How long the pool tries by itself, ever more seldom. The tries of those who want a connection come more often."""
@@ -60,11 +60,10 @@ class Patience:
 
 def mask_url(url: str) -> str:
     """Return the URL without its password, to be shown."""
-    return make_conninfo_url(_arguments(url))
+    return _shown(_arguments(url))
 
 
-def make_conninfo_url(arguments: dict[str, Any]) -> str:
-    """Return the URL of host, port and database, as people know it."""
+def _shown(arguments: dict[str, Any]) -> str:
     host = arguments.get("host") or "localhost"
     user = f"{arguments['user']}@" if arguments.get("user") else ""
     return f"postgresql://{user}{host}:{arguments.get('port') or 5432}/{arguments.get('dbname') or ''}"
@@ -89,7 +88,7 @@ class Database:
         given = _arguments(url)
         options = f"{_OPTIONS} {given.get('options') or ''}".strip()
         self._conninfo = make_conninfo(**{**_ARGUMENTS, **given, "options": options})
-        self.place = f"the database {make_conninfo_url(given)}"
+        self.place = f"the database {_shown(given)}"
         self.patience = patience or Patience()
         self._pool = AsyncConnectionPool[Connection](
             self._conninfo,
@@ -102,9 +101,7 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Connect, to see whether the server can be had, and let the pool do so; StoreError at once where it can't."""
-        connection = await self.connect_or_fail()
-        await connection.close()
+        """Let the pool connect."""
         await self._pool.open()
 
     async def close(self) -> None:
@@ -132,7 +129,7 @@ class Database:
         retry = Retry(self.patience.call_s if patience_s is None else patience_s)
         while True:
             try:
-                async with asyncio.timeout(_ANSWER_TIMEOUT_S), self._pool.connection(retry.left_s()) as connection:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S), self._pool.connection(retry.left_s()) as connection:
                     return await act(connection)
             except PoolClosed as error:
                 raise StoreError(f"{self.place} is closed") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import psycopg
-import psycopg_pool
 
 from stretto.core.errors import DiskFullError, SchemaError, StoreError
 
@@ -39,9 +38,7 @@ def is_away(error: BaseException) -> bool:
     """Say whether the server, or the way to it, is gone for the moment: what a connection was used for may be done or not."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         return error.sqlstate.startswith("08") or error.sqlstate in _AWAY_CODES
-    return isinstance(
-        error, psycopg.OperationalError | psycopg.InterfaceError | psycopg_pool.PoolTimeout | TimeoutError
-    )
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError)
 
 
 def is_conflict(error: BaseException) -> bool:

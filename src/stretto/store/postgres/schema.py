@@ -40,7 +40,10 @@ async def status(url: str) -> SchemaState:
     """Return how the tables stand; SchemaError where another version made them, StoreError."""
     database = Database(url)
     async with await database.connect_or_fail() as connection:
-        return await _mapped(database, connection)
+        try:
+            return await _read_state(connection, database.place)
+        except psycopg.Error as error:
+            raise database.error(error) from error
 
 
 async def upgrade(url: str) -> list[str]:
@@ -52,6 +55,7 @@ async def upgrade(url: str) -> list[str]:
     async with await database.connect_or_fail() as connection:
         try:
             async with connection.transaction():
+                await connection.execute("SET LOCAL statement_timeout = 0")  # a step may rewrite large tables
                 await connection.execute(_LOCK)
                 await connection.execute(_LEDGER)
                 applied = await _applied(connection)
@@ -65,25 +69,17 @@ async def upgrade(url: str) -> list[str]:
     return done
 
 
-async def check(connection: Connection, place: str) -> SchemaState:
-    """Return how the tables stand if they are those of this Stretto; SchemaError, which says what to do, if not."""
-    steps = read_migrations("postgres")
-    applied = await _applied(connection)
-    refuse_unknown(place, applied, steps, elsewhere=_ELSEWHERE)
-    state = SchemaState(max(applied, default=0), steps[-1].number)
-    if len(applied) < len(steps):
-        what = f"has tables of version {state.current}" if applied else "has no tables"
+async def check(connection: Connection, place: str) -> None:
+    """Raise SchemaError, which says what to do, where the tables are not those of this Stretto; the rest is psycopg's."""
+    state = await _read_state(connection, place)
+    if state.current < state.wanted:
+        what = f"has tables of version {state.current}" if state.current else "has no tables"
         raise SchemaError(f"{place} {what}, this Stretto needs version {state.wanted}", hint=_UPGRADE)
-    return state
 
 
-async def _mapped(database: Database, connection: Connection) -> SchemaState:
-    steps = read_migrations("postgres")
-    try:
-        applied = await _applied(connection)
-    except psycopg.Error as error:
-        raise database.error(error) from error
-    refuse_unknown(database.place, applied, steps, elsewhere=_ELSEWHERE)
+async def _read_state(connection: Connection, place: str) -> SchemaState:
+    steps, applied = read_migrations("postgres"), await _applied(connection)
+    refuse_unknown(place, applied, steps, elsewhere=_ELSEWHERE)
     return SchemaState(max(applied, default=0), steps[-1].number)
 
 

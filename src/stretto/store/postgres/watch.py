@@ -94,12 +94,8 @@ class Watch:
         while True:
             await self._told.wait()
             self._told.clear()  # before sending: what is told from now on takes another one
-
-            async def send(connection: Connection) -> None:
-                await connection.execute(SQL["notify"], (self._channel, self._name))
-
             try:
-                await self._database.call(send)
+                await self._database.call(lambda it: it.execute(SQL["notify"], (self._channel, self._name)))
             except Exception as error:
                 log.warning("a change was not told to others, who will look by themselves", extra={"error": str(error)})
             await asyncio.sleep(_EVERY_S)

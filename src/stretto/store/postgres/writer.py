@@ -16,15 +16,15 @@ import psycopg
 from stretto.core.errors import StoreError
 from stretto.store.batch import Batch
 from stretto.store.postgres.append import Append, Known, write_appends
-from stretto.store.postgres.database import Connection, Database, Retry
-from stretto.store.postgres.failure import is_away, is_conflict, is_of_the_place
+from stretto.store.postgres.database import ANSWER_TIMEOUT_S, Connection, Database, Retry
+from stretto.store.postgres.failure import is_away, is_of_the_place
 
 log = logging.getLogger(__name__)
 
 _MAX_GROUP: Final = 1000
 """Commits that one statement writes at most, so that none takes long."""
-_ANSWER_TIMEOUT_S: Final = 75.0
-"""After this the way to the server is broken: it would have ended the statement itself."""
+_NO_SCANS: Final = "SET enable_seqscan = off"
+"""A plan is made once and kept: one made while a table was small would read all of it when it is large."""
 
 
 class Writer:
@@ -90,25 +90,47 @@ class Writer:
     async def _write_patiently(self, group: list[Append]) -> None:
         """Write the group; while the server is away, or another transaction is in the way, wait and try again.
 
-        Whether a statement whose answer was lost did its work is found out by the next try (`write_appends`).
+        Whether a statement whose answer was lost did its work is found out by the next try (`write_appends`). Where there is
+        none, nothing more is written under the claims of the group: their owners must claim and load their runs again.
         """
-        retry = Retry(self._database.patience.commit_s)
+        retry, in_doubt = Retry(self._database.patience.commit_s), False
         while True:
             try:
-                if self._connection is None:
-                    self._connection = await self._database.connect()
-                async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                    return await write_appends(self._connection, group, self._known)
+                connection = await self._connected()
+                try:
+                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                        return await write_appends(connection, group, self._known)
+                except (psycopg.Error, OSError) as error:
+                    in_doubt = in_doubt or is_away(error)
+                    raise
             except (psycopg.Error, OSError) as error:
-                if not is_conflict(error):
-                    await self._disconnect()
                 if is_away(error):
                     log.warning(
                         "the database is away; commits wait for it",
                         extra={"store": self._database.place, "commits": len(group), "error": str(error)},
                     )
+                    await self._disconnect()
                 if not await retry.pause_after(error):
+                    if in_doubt:
+                        self._doubt(group)
                     raise
+
+    async def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = await self._database.connect()
+            try:
+                await connection.execute(_NO_SCANS)
+            except BaseException:
+                await connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _doubt(self, group: list[Append]) -> None:
+        for append in group:
+            claim = append.batch.claim
+            if self._known.get(claim.run_id, (claim.fence, 0))[0] == claim.fence:
+                self._known[claim.run_id] = (claim.fence, None)
 
     def _finish(self, group: list[Append]) -> None:
         for append in group:

@@ -48,13 +48,17 @@ WITH passed AS (
 )
 
 -- name: append_jobs
-, jobs AS (
-    UPDATE job SET status = row.status, reason = row.reason, message = row.message, exit_code = row.exit_code,
-                   started_at = row.started_at, ended_at = row.ended_at
-    FROM json_to_recordset(%(jobs)s) AS row (n bigint, job bigint, status text, reason text, message text,
-                                             exit_code bigint, started_at bigint, ended_at bigint)
+-- Materialized, so that whatever the planner believes of the tables' sizes, a job is looked up by its whole key.
+, changed AS MATERIALIZED (
+    SELECT passed.number AS run, row.*
+    FROM json_to_recordset(%(jobs)s) AS row (n bigint, job bigint, status text, reason text, message text, exit_code bigint,
+                                             started_at bigint, ended_at bigint)
     JOIN passed USING (n)
-    WHERE job.run = passed.number AND job.job = row.job
+), jobs AS (
+    UPDATE job SET status = changed.status, reason = changed.reason, message = changed.message,
+                   exit_code = changed.exit_code, started_at = changed.started_at, ended_at = changed.ended_at
+    FROM changed
+    WHERE job.run = changed.run AND job.job = changed.job
 )
 
 -- name: append_attempts

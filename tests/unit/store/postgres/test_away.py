@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,17 +27,17 @@ HASTY = Patience(call_s=1.5, commit_s=0.3)
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
     """A server of the test's own, to be killed at will; harnesses made from now on use it."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o711)  # the server's user must get through
-    server = Postgres(tmp_path / "services")
-    try:
-        for name, value in server.start().items():
-            monkeypatch.setenv(name, value)
-        yield server
-    finally:
-        server.stop()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o711)  # the server's user must get through; pytest closes its own folders again and again
+        server = Postgres(Path(folder, "services"))
+        try:
+            for name, value in server.start().items():
+                monkeypatch.setenv(name, value)
+            yield server
+        finally:
+            server.stop()
 
 
 async def begin(store: PostgresStore) -> tuple[str, Run, object]:
@@ -164,8 +165,30 @@ async def test_server_that_stays_away_is_told(harness: PostgresHarness) -> None:
             assert "stretto@127.0.0.1" in error.message
             assert harness.place.split(":")[2].split("@")[0] not in error.message
         proxy.refuses = False
-        await store.commit(claim, [ev.RunStarted(BEGIN)], changes)
+        await store.commit(claim, [ev.RunStarted(BEGIN)], changes)  # it had never been sent
         assert len((await store.load(run_id)).events) == 2
+        await store.close()
+
+
+async def test_claim_is_void_when_it_stays_unknown_what_was_written(harness: PostgresHarness) -> None:
+    """A commit given up without an answer may have been written: no other follows until the run is claimed again."""
+    await (await harness.open()).close()
+    async with Proxy(harness.place) as proxy:
+        store = await PostgresStore.open(proxy.url, patience=HASTY)
+        run_id, run, claim = await begin(store)
+        run.apply(ev.RunStarted(BEGIN))
+        changes = run.take_changes()
+        proxy.cut_answer_to, proxy.refuses_after_cut = b'"seq":', True
+        with pytest.raises(StoreError, match="does not answer"):
+            await store.commit(claim, [ev.RunStarted(BEGIN)], changes)
+        proxy.refuses = False
+        with pytest.raises(StoreError, match="must be claimed and loaded again"):
+            await store.commit(claim, [ev.RunTimedOut(BEGIN)], changes)
+        claim = await store.claim(run_id, "me")
+        assert (await store.load(run_id)).events[1:] == (ev.RunStarted(BEGIN),)
+        run.apply(ev.JobQueued(BEGIN, "a"))
+        await store.commit(claim, [ev.JobQueued(BEGIN, "a")], run.take_changes())
+        assert (await store.load(run_id)).events[1:] == (ev.RunStarted(BEGIN), ev.JobQueued(BEGIN, "a"))
         await store.close()
 
 
