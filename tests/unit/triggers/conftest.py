@@ -50,7 +50,7 @@ class Base:
 
 @pytest.fixture(params=["sqlite"])
 async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Base]:
-    """An empty state with a service over it, in each kind of store."""
+    """An empty state with a service over it, in each kind of store that accepts runs and has `tables`."""
     harness = HARNESSES[request.param](tmp_path)
     store = await harness.open()
     async with open_service(Settings(home=tmp_path / "home", driver="process")) as opened:

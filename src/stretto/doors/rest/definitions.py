@@ -45,5 +45,5 @@ async def check(caller: Reader, body: Body) -> JSONResponse:
 )
 async def plan(caller: Runner, body: Body) -> JSONResponse:
     """Compile what a submission asks for, and store nothing. Needs the scope to run, as it fetches from repositories."""
-    asked = await request_of(await body.read(model.Submit), caller)
+    asked = request_of(await body.read(model.Submit), caller)
     return JSONResponse({"specs": [specs.to_json(spec) for spec in await caller.door.waist.compile(asked)]})

@@ -43,11 +43,21 @@ def install(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
+            _without_null(made)
             made.setdefault("components", {}).setdefault("schemas", {}).update(_components())
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # as FastAPI's own documentation does it
+
+
+def _without_null(document: dict[str, Any]) -> None:
+    """Take the null out of what parameters may be: one that is left out is not sent as anything."""
+    for operations in document["paths"].values():
+        for parameter in (one for operation in operations.values() for one in operation.get("parameters", ())):
+            kinds = [kind for kind in parameter["schema"].pop("anyOf", ()) if kind != {"type": "null"}]
+            if kinds:
+                parameter["schema"] |= kinds[0]
 
 
 def _components() -> dict[str, Any]:

@@ -26,6 +26,7 @@ from stretto.core.errors import (
     SourceError,
     StoreError,
     StrettoError,
+    TooLargeError,
 )
 from stretto.reports.fault import faults_to_json
 
@@ -80,6 +81,8 @@ def problem_of(error: StrettoError) -> ProblemError:
         return ProblemError(
             422, f"the definition {error.file} has faults", word="definition", faults=faults_to_json(error)
         )
+    if isinstance(error, TooLargeError):
+        return ProblemError(413, error.message, hint=error.hint)
     if isinstance(error, NotFoundError):
         return ProblemError(404, error.message, hint=error.hint)
     if isinstance(error, SourceError):

@@ -36,7 +36,7 @@ Line = Annotated[str | None, Query(max_length=2000, pattern=model.PLAIN)]
     status_code=202,
     responses=gives(model.Runs, "Accepted.", status=202)
     | gives(model.Runs, "They were there already, under the same idempotency key.", status=200)
-    | answers(400, 409, 413, 415),
+    | answers(400, 404, 409, 413, 415),
     openapi_extra=takes(model.Submit),
 )
 async def submit(
@@ -47,7 +47,7 @@ async def submit(
 ) -> JSONResponse:
     """Run the pipelines of a repository at a commit. Answers as soon as that is stored."""
     wanted = await body.read(model.Submit)
-    asked = await request_of(wanted, caller, header_key=idempotency_key)
+    asked = request_of(wanted, caller, header_key=idempotency_key)
     waist = caller.door.waist
     if wanted.validate_:
         began_at = datetime.now(UTC)

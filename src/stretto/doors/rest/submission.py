@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from stretto.access.repository import permitted
@@ -13,14 +12,14 @@ from stretto.settings import Settings
 from stretto.waist import RunRequest
 
 
-async def request_of(body: Submit, caller: Caller, *, header_key: str | None = None) -> RunRequest:
+def request_of(body: Submit, caller: Caller, *, header_key: str | None = None) -> RunRequest:
     """Return the request; ProblemError, SourceError."""
     key = header_key or body.idempotency_key
     if header_key and body.idempotency_key not in (None, header_key):
         raise ProblemError(422, "the header Idempotency-Key and the body's idempotency_key are not the same")
     check_driver(body.driver, caller.door.settings)
     return RunRequest(
-        repository=await _repository(body, caller),
+        repository=_repository(body, caller),
         directory=Path("/"),
         branch=body.branch,
         commit=body.commit,
@@ -37,7 +36,7 @@ async def request_of(body: Submit, caller: Caller, *, header_key: str | None = N
     )
 
 
-async def _repository(body: Submit, caller: Caller) -> str | None:
+def _repository(body: Submit, caller: Caller) -> str | None:
     """Return the address to take the source from; of an upload, what it calls itself, if that was said."""
     if body.upload is not None:
         if caller.principal.is_bound and not (body.validate_ and caller.principal.reaches(body.repository)):
@@ -49,7 +48,7 @@ async def _repository(body: Submit, caller: Caller) -> str | None:
     if body.repository is None:
         raise ProblemError(422, "name a repository or an upload")
     root = caller.door.settings.api.local_root
-    address = await asyncio.to_thread(permitted, body.repository, local_root=Path(root) if root else None)
+    address = permitted(body.repository, local_root=Path(root) if root else None)
     if not caller.principal.reaches(address):
         raise ProblemError(403, "your token is not for this repository")
     return address

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from stretto.doors.cli import db, failure, forge, hook, schedule
+from stretto.doors.cli import db, failure, forge, hook, schedule, token
 from stretto.doors.cli.command import Command, LazyGroup
 from stretto.doors.cli.main import COMMANDS, stretto
 
@@ -20,6 +20,7 @@ GROUPS: dict[str, LazyGroup] = {
     "forge": forge.command,
     "hook": hook.command,
     "schedule": schedule.command,
+    "token": token.command,
 }
 SUMMARIES = {
     **{name: summary for name, (_, summary) in COMMANDS.items()},
