@@ -65,6 +65,8 @@ class Api:
     """PEM file with the certificate's key."""
     root_path: str = ""
     """Path under which a proxy offers the server."""
+    public_url: str = ""
+    """URL by which people reach the server, for links in commit statuses. Empty: they have none."""
     max_body_mb: int = 12
     """MiB of a request: a definition has at most 10."""
     max_upload_mb: int = 1024

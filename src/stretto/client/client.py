@@ -163,6 +163,10 @@ class Client:
         said = await self._connection.call("POST", "/gc", body=body, again=True, read_s=COMPILE_READ_S)
         return self._read(lambda: Swept(said["runs"], said["attempts"], said["freed_bytes"]))
 
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return the answer to what only a server is asked; None of an empty one. `path` is below the version's prefix."""
+        return await self._connection.call(method, path, body=body, again=method == "GET")
+
     # ----------------------------------------------------------------------------------------------------- reading
 
     async def find_run(self, run: str) -> RunRow:

@@ -11,6 +11,7 @@ from stretto.doors.rest import (
     admin,
     artifacts,
     definitions,
+    hooks,
     openapi,
     output,
     problem,
@@ -33,7 +34,7 @@ Runs the pipelines of git repositories. Every error is a problem of RFC 9457; th
 def build(door: Door) -> FastAPI:
     """Return the application."""
     app = bare(door)
-    for part in (runs, output, artifacts, definitions, uploads, admin):
+    for part in (runs, output, artifacts, definitions, uploads, hooks, admin):
         app.include_router(part.router)
     return app
 

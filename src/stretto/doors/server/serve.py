@@ -23,6 +23,7 @@ from stretto.doors.rest.deps import Door
 from stretto.doors.rest.metrics import Metrics
 from stretto.doors.server.local import announced
 from stretto.doors.server.queue import Queue, queueing
+from stretto.doors.server.triggering import triggering
 from stretto.engine.worker import Worker
 from stretto.service import Service
 from stretto.settings import Api, Settings
@@ -76,6 +77,7 @@ async def serve(
                 async with (
                     open_gate(tables, rate_per_minute=settings.api.rate_per_minute) as gate,
                     _queueing(settings, service, worker if role.conducts else None) as queue,
+                    triggering(service, settings),
                 ):
                     await _run(Parts(settings, role, service, worker, gate, queue, stop), listener, tls, said)
     except BaseExceptionGroup as group:
