@@ -6,11 +6,7 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,8 @@ import pytest
 from stretto.reports.compare import same_result
 from stretto.reports.model import from_json
 from tests.support.cli import PROGRAM, environment, run_cli
-from tests.support.images import engine_call, import_image
+from tests.support.images import import_image
+from tests.support.outside import Listener, leftovers
 from tests.support.repository import make_repository
 
 JOBS = 30
@@ -29,31 +26,6 @@ SEED = int(os.environ.get("STRETTO_SIM_SEED", "20"))
 MOMENTS_S = (0.05, 1.2)
 """A kill comes this long after a start: from before the run is taken up to several jobs later."""
 IMAGE = "stretto-test:busybox"
-
-
-class Listener:
-    """The outside: a server on loopback that appends each line it is sent to a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection, self.file.open("ab") as file:
-                connection.settimeout(10)
-                while data := connection.recv(4096):
-                    file.write(data)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
 
 
 @pytest.fixture
@@ -88,17 +60,6 @@ def pipeline(port: int) -> str:
     return f"name: killed\nstages: [s0, s1, s2]\ndefault: {{image: '{IMAGE}'}}\njobs:\n" + "".join(jobs)
 
 
-def leftovers(home: Path) -> list[str]:
-    """Return what is left of this installation: containers, volumes, trees, mounts."""
-    label = f"dev.stretto.installation={(home / 'installation').read_text().strip()}"
-    query = f'filters={{"label":["{label}"]}}'
-    containers = engine_call("GET", f"/containers/json?all=1&{query}")[1]
-    volumes = engine_call("GET", f"/volumes?{query}")[1]["Volumes"] or []
-    attempts = list((home / "attempts").iterdir()) if (home / "attempts").exists() else []
-    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if str(home) in line]
-    return [*(str(one["Names"]) for one in containers), *(one["Name"] for one in volumes), *map(str, attempts), *mounts]
-
-
 @pytest.mark.docker
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -111,7 +72,7 @@ def test_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path: Path, lis
     variables = {"STRETTO_DOCKER_NETWORK": "host"}
     calm = run_cli(["run", "--json", "-q"], repository, home, variables=variables, timeout_s=120)
     assert calm.code == 1, calm.err
-    wanted, effects = from_json(calm.report), take_effects(listener)
+    wanted, effects = from_json(calm.report), listener.take_effects()
     assert sum(effects.values()) == JOBS + 1
     kills = rounds = 0
     while kills < KILLS:
@@ -120,17 +81,9 @@ def test_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path: Path, lis
         report, killed = _run_with_kills(repository, home, variables, chance, KILLS - kills)
         kills += killed
         assert not same_result(wanted, from_json(report)), f"seed {SEED}, run {rounds}"
-        assert take_effects(listener) == effects, f"seed {SEED}, run {rounds}"
+        assert listener.take_effects() == effects, f"seed {SEED}, run {rounds}"
         assert not leftovers(home), f"seed {SEED}, run {rounds}"
         assert kills > began_with, "a run ended without having been killed: the moments are too late"
-
-
-def take_effects(listener: Listener) -> Counter[str]:
-    """Return the lines that came, with how often each did, and forget them."""
-    time.sleep(0.2)  # the last line may still be on its way to the file
-    lines = Counter(listener.file.read_text().splitlines())
-    listener.file.write_text("")
-    return lines
 
 
 def _run_with_kills(
