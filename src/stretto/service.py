@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from stretto.compilation import Compiler
 from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
+from stretto.core.frozen import frozen
 from stretto.core.ports import Claim, Driver, NewRun, Repositories, RunFilter, RunRow, Source, Store
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
@@ -35,7 +35,7 @@ LOOK_AGAIN_S = 2.0
 """How long `watch` waits for a change before it looks all the same."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServiceParts:
     """What the service joins; made by `wiring`.
 

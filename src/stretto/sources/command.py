@@ -12,11 +12,11 @@ import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import DiskFullError, SourceError, StrettoError
+from stretto.core.frozen import frozen
 from stretto.sources.disk import FULL_HINT
 
 KILLED_TIMEOUT_S: Final = 5.0
@@ -57,7 +57,7 @@ _HINTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completed:
     """A git process that has ended."""
 

@@ -9,11 +9,11 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from stretto.core.errors import DriverError
+from stretto.core.frozen import frozen
 from stretto.core.ports import ArtifactFile, Tree
 from stretto.core.states import Reason
 from stretto.sources.collect import collect_files, compile_patterns
@@ -35,7 +35,7 @@ _VOLATILE: Final = "work/work/incompat/volatile"
 _MADE_BY_KERNEL: Final = (_VOLATILE, "work/work/incompat", "work/work")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class View:
     """An attempt's files. `path` is where they are, or, before an overlay is mounted, an empty directory for it.
 

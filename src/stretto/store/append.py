@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from stretto.core.errors import FenceLostError
+from stretto.core.frozen import frozen
 from stretto.core.ports import Claim
 from stretto.store import rows
 from stretto.store.query import read_queries
@@ -16,7 +16,7 @@ from stretto.store.writer import Append
 SQL: Final = read_queries("sqlite")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """What one `commit` writes, taken from the run while it could not change."""
 

@@ -11,12 +11,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import InputError, StrettoError
+from stretto.core.frozen import frozen
 from stretto.waist import StoredArtifact
 
 NAMED_AT_MOST: Final = 5
@@ -38,7 +38,7 @@ class Done(StrEnum):
     """A link that leads out of the directory."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Download:
     """An artifact and where it belongs."""
 
