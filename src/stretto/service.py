@@ -55,7 +55,7 @@ LOOK_AGAIN_S = 2.0
 """How long `watch` waits for a change before it looks all the same."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServiceParts:
     """What the service joins; made by `wiring`.
 

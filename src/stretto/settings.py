@@ -10,18 +10,19 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from stretto.core.errors import SettingsError
+from stretto.core.frozen import frozen
 
 FILE_NAME: Final = "stretto.toml"
 PREFIX: Final = "STRETTO_"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Docker:
     """`[docker]`: where containers run and what they may use."""
 
@@ -41,7 +42,7 @@ class Docker:
     """Docker network a job is on: `bridge` (its own sandbox), `none`, `host`, or the name of one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Keep:
     """`[keep]`: what `gc` leaves."""
 

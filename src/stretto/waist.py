@@ -7,12 +7,13 @@ its number or its id (or an unambiguous start of it), as text.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from stretto.core.events import Artifact, Event
+from stretto.core.frozen import frozen
 from stretto.core.ports import RunFilter, RunRow
 from stretto.core.run import Run
 from stretto.core.spec import RunSpec
@@ -22,7 +23,7 @@ Watcher = Callable[[Run, Sequence[Event]], None]
 """Called with the run and the events that were just put on disk; must not block."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRequest:
     """What somebody wants to run.
 
@@ -92,7 +93,7 @@ class LogRequest:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredArtifact:
     """An artifact with the job and attempt that left it and where its bytes are on this host, None if nowhere.
 
@@ -106,7 +107,7 @@ class StoredArtifact:
     run: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Swept:
     """What `gc` did or, in a dry run, would do: there `freed_bytes` is 0, as nothing was."""
 

@@ -25,7 +25,8 @@ A message says what, which object, and what to do. Text from outside is cut and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from stretto.core.frozen import frozen
 
 
 class StrettoError(Exception):
@@ -45,7 +46,7 @@ class InputError(StrettoError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen
 class Fault:
     """One fault of a definition: where it is (line and column from 1), which rule, what is wrong and what to do."""
 

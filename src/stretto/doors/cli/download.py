@@ -11,7 +11,6 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -40,7 +39,7 @@ class Done(StrEnum):
     """A link that leads out of the directory."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Download:
     """An artifact and where it belongs."""
 
