@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from stretto.core.events import Artifact, Event, Handle, JobKept, Outcome
+from stretto.core.frozen import frozen
 from stretto.core.run import Changes, Run
 from stretto.core.spec import AttemptKey, JobSpec, RunSpec, SourceSpec
 from stretto.core.states import Status
@@ -20,7 +21,7 @@ from stretto.core.states import Status
 # ---------------------------------------------------------------------------------------------------------- drivers
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tree:
     """The files an attempt starts with: read-only directories, of which an earlier one hides the same path of a later one.
 
@@ -30,7 +31,7 @@ class Tree:
     lowers: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Launch:
     """All that a driver needs to start one attempt.
 
@@ -46,7 +47,7 @@ class Launch:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogChunk:
     """Some bytes of an attempt's output, as it wrote them, and where the driver's stream stands after them."""
 
@@ -55,7 +56,7 @@ class LogChunk:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactFile:
     """A file that an attempt leaves, while it is still on this host: `path` within the tree, `source` where to read it.
 
@@ -118,7 +119,7 @@ class Driver(Protocol):
 # ----------------------------------------------------------------------------------------------------------- stores
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRun:
     """A run to store. `idempotency_key` None means that no other submission is the same as this one.
 
@@ -135,7 +136,7 @@ class NewRun:
     kept: tuple[JobKept, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRequest:
     """A run to accept before it is known what it consists of: what was asked (`body`, JSON-able) and what names it until then."""
 
@@ -152,7 +153,7 @@ class NewRequest:
     retry_of: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRow:
     """What is known of a run without looking at its jobs. `owner` is the conductor that holds (or last held) it.
 
@@ -180,7 +181,7 @@ class RunRow:
     retry_of: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunFilter:
     """Which runs to list; None means any. Newest first, those with a number below `before`, at most `limit`."""
 
@@ -193,7 +194,7 @@ class RunFilter:
     limit: int = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """The right to write to a run: valid while the owner's lease is renewed and nobody else claimed it with a higher fence."""
 
@@ -202,7 +203,7 @@ class Claim:
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredRun:
     """A run as it is on record: its row, its spec and all its events in order (RunSubmitted first).
 
@@ -215,7 +216,7 @@ class StoredRun:
     request: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """Something asked of a run by another process: `kind` is `cancel`; `id` orders requests and is used to settle them."""
 
@@ -225,7 +226,7 @@ class Request:
     body: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted:
     """Which runs a conductor wants: at most `limit`; with `undefined`, those too that are not yet compiled.
 
@@ -403,7 +404,7 @@ class ArtifactStore(Protocol):
         """Delete the layers of runs that are not `kept`, and files nobody used since then; return how many bytes that freed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Upload:
     """A source tree that somebody sent, as a git pack that holds one commit without its history.
 
@@ -422,7 +423,7 @@ class Upload:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pack:
     """A pack that was received and found sound: one commit with all its files."""
 

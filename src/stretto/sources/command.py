@@ -12,11 +12,11 @@ import os
 import re
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import DiskFullError, SourceError, StrettoError
+from stretto.core.frozen import frozen
 from stretto.sources.disk import FULL_HINT
 
 KILLED_TIMEOUT_S: Final = 5.0
@@ -60,7 +60,7 @@ _HINTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bounds:
     """What a git that reads what a stranger sent may use: address space, and processor time of each of its processes."""
 
@@ -68,7 +68,7 @@ class Bounds:
     cpu_s: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completed:
     """A git process that has ended."""
 

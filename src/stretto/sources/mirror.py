@@ -11,11 +11,11 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import NotFoundError, SourceError
+from stretto.core.frozen import frozen
 from stretto.sources.address import Address, Uploaded
 from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, failure, git, run
 from stretto.sources.disk import kept_on_disk
@@ -45,7 +45,7 @@ class UnknownCommitError(SourceError):
     """The repository was reached, and has no such commit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mirrors:
     """The mirrors in `directory`. Any number of tasks and processes at once. `packs` gives those of uploads."""
 

@@ -23,6 +23,7 @@ from stretto.doors.rest.deps import Door
 from stretto.doors.rest.metrics import Metrics
 from stretto.doors.server.local import announced
 from stretto.doors.server.queue import Queue, queueing
+from stretto.doors.server.triggering import triggering
 from stretto.engine.worker import Worker
 from stretto.service import Service
 from stretto.settings import Api, Settings
@@ -76,6 +77,7 @@ async def serve(
                 async with (
                     open_gate(tables, rate_per_minute=settings.api.rate_per_minute) as gate,
                     _queueing(settings, service, worker if role.conducts else None) as queue,
+                    triggering(service, settings),
                 ):
                     await _run(Parts(settings, role, service, worker, gate, queue, stop), listener, tls, said)
     except BaseExceptionGroup as group:
@@ -137,7 +139,7 @@ async def _answer(
         parts.gate,
         parts.settings,
         store.tables,
-        Metrics(),
+        Metrics(slots=parts.worker.usage),
         None if conducting is None else lambda: not conducting.done(),
         None if (queue := parts.queue) is None else lambda: queue.trouble,
     )
@@ -198,7 +200,7 @@ def config(app: FastAPI, api: Api, *, tls: bool) -> uvicorn.Config:
 
 def refuse_open(api: Api, *, insecure: bool) -> None:
     """Refuse to listen where others can hear tokens go by; SettingsError."""
-    if bool(api.tls_cert) != bool(api.tls_key) and not api.tls_cert:
+    if api.tls_key and not api.tls_cert:
         raise SettingsError("api.tls_key is set and api.tls_cert is not")
     if api.tls_cert or api.proxies or insecure or _is_loopback(api.host):
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from stretto.doors.cli import db, failure, queue, token
+from stretto.doors.cli import db, failure, forge, hook, queue, schedule, token
 from stretto.doors.cli.command import Command, LazyGroup
 from stretto.doors.cli.main import COMMANDS, stretto
 
@@ -19,6 +19,9 @@ GROUPS: dict[str, LazyGroup] = {
     "db": db.command,
     "queue": queue.command,
     "queue.dead": queue.dead,
+    "forge": forge.command,
+    "hook": hook.command,
+    "schedule": schedule.command,
     "token": token.command,
 }
 SUMMARIES = {
