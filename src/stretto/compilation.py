@@ -20,12 +20,12 @@ class Compiler:
     def __init__(
         self,
         repositories: Repositories,
-        uploads: UploadStore,
+        uploads: UploadStore | None,
         *,
         default_driver: str,
         check_driver: Callable[[str], object],
     ) -> None:
-        """`check_driver` raises InputError for a name that is no driver."""
+        """`check_driver` raises InputError for a name that is no driver; `uploads` None is a place where there are none."""
         self._repositories = repositories
         self._uploads = uploads
         self._default_driver = default_driver
@@ -51,6 +51,8 @@ class Compiler:
                 working_tree=request.working_tree,
                 cwd=request.directory,
             )
+        if self._uploads is None:
+            raise InputError("a tree that was uploaded to a server can be run by that server only")
         upload = await self._uploads.use(request.upload)
         for name in ("repository", "branch", "commit"):
             wanted, known = getattr(request, name), getattr(upload, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -55,13 +55,13 @@ LOOK_AGAIN_S = 2.0
 """How long `watch` waits for a change before it looks all the same."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServiceParts:
     """What the service joins; made by `wiring`.
 
     `driver` gives the driver of a name (one of `driver_names`), made on first use. `attempts` is where attempts have their
     directories. `owner` names this process among conductors, `place` the back-ends that it reaches. With `serves`, runs are
-    left to the conductors of a server.
+    left to the conductors of a server. `keep_days` and `keep_bytes` are what `gc` leaves unless told.
     """
 
     store: Store
@@ -77,11 +77,15 @@ class ServiceParts:
     uploads: UploadStore
     upload_limit_bytes: int
     place: str
+    keep_days: float
+    keep_bytes: int
     serves: bool = False
 
 
 class Service:
     """The waist over a store on this host."""
+
+    is_server = False
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
@@ -91,6 +95,8 @@ class Service:
         self._slots: dict[int, Slots] = {}
         self._checkouts: dict[str, asyncio.Task[Path]] = {}
         self._conducting: set[str] = set()
+        self.announce: Callable[[Iterable[str]], None] | None = None
+        """Told of the ids of runs that `accept` stored, for a queue; returns at once and never fails."""
         self.means = Means(
             store=parts.store,
             driver=parts.driver,
@@ -147,7 +153,10 @@ class Service:
                     priority=request.priority,
                 )
             )
-        return await self._parts.store.accept(new)
+        stored = await self._parts.store.accept(new)
+        if self.announce is not None:
+            self.announce(row.id for row, is_new in stored if is_new)
+        return stored
 
     async def add_upload(
         self,
@@ -323,6 +332,7 @@ class Service:
                 state.artifacts_key(known).number,
                 artifact,
                 await store.find(artifact),
+                row.id,
             )
             for known in state.jobs
             if job in (None, known.spec.name)
@@ -342,14 +352,15 @@ class Service:
             while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield data
 
-    async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
+    async def gc(self, *, keep_days: float | None, max_bytes: int | None, dry_run: bool = False) -> Swept:
         """See `Waist.gc`."""
         parts, now = self._parts, self._now()
+        limit = parts.keep_bytes if max_bytes is None else max_bytes
         old: list[RunRow] = []
         done_again: set[int] = set()  # runs whose jobs, with logs and artifacts, a run that stays has kept
         unfinished: list[RunRow] = []
         before: int | None = None
-        since = now - timedelta(days=keep_days)
+        since = now - timedelta(days=parts.keep_days if keep_days is None else keep_days)
         while page := await parts.store.list_runs(RunFilter(before=before, limit=PAGE)):
             before = page[-1].number
             for row in page:  # newest first, and a run is newer than the one that it does again
@@ -362,6 +373,9 @@ class Service:
         attempts = await self.reap(dry_run=dry_run)
         if dry_run:
             return Swept(runs=len(old), attempts=attempts)
+        just_asked = "SELECT retry_of FROM run WHERE retry_of IS NOT NULL AND ended_at IS NULL"
+        done_again = {number for (number,) in await parts.store.tables.read(just_asked)}
+        old = [row for row in old if row.number not in done_again]  # to look took a while
         freed = 0
         for row in old:
             freed += await parts.places.logs.delete(row.id) + await parts.places.artifacts.delete(row.id)
@@ -372,7 +386,7 @@ class Service:
         in_use = [
             spec.source for row in unfinished if (spec := (await parts.store.load(row.id)).spec).source is not None
         ]
-        freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=max_bytes, in_use=in_use)
+        freed += await parts.repositories.gc(keep_newer_than=now - KEEP_TREES, max_bytes=limit, in_use=in_use)
         return Swept(runs=len(old), attempts=attempts, freed_bytes=freed)
 
     # ------------------------------------------------------------------------------------------------------ pieces

@@ -10,18 +10,19 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from stretto.core.errors import SettingsError
+from stretto.core.frozen import frozen
 
 FILE_NAME: Final = "stretto.toml"
 PREFIX: Final = "STRETTO_"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Docker:
     """`[docker]`: where containers run and what they may use."""
 
@@ -41,7 +42,7 @@ class Docker:
     """Docker network a job is on: `bridge` (its own sandbox), `none`, `host`, or the name of one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Keep:
     """`[keep]`: what `gc` leaves."""
 
@@ -65,6 +66,8 @@ class Api:
     """PEM file with the certificate's key."""
     root_path: str = ""
     """Path under which a proxy offers the server."""
+    public_url: str = ""
+    """URL by which people reach the server, for links in commit statuses. Empty: they have none."""
     max_body_mb: int = 12
     """MiB of a request: a definition has at most 10."""
     max_upload_mb: int = 1024
@@ -120,7 +123,7 @@ class Settings:
     artifacts_limit_mb: int = 2048
     """MiB of artifacts that one job may leave."""
     server: str = ""
-    """URL of a server that the command line talks to. Empty: it runs things itself."""
+    """URL of a server that the command line talks to. Empty: one that runs over `home`, if any; `none`: it does things itself."""
     database: str = ""
     """`postgresql://` URL of a server's database. Empty: SQLite in the home."""
     queue: str = ""

@@ -7,12 +7,13 @@ its number or its id (or an unambiguous start of it), as text.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from stretto.core.events import Artifact, Event
+from stretto.core.frozen import frozen
 from stretto.core.ports import RunFilter, RunRow
 from stretto.core.run import Run
 from stretto.core.spec import RunSpec
@@ -22,7 +23,7 @@ Watcher = Callable[[Run, Sequence[Event]], None]
 """Called with the run and the events that were just put on disk; must not block."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRequest:
     """What somebody wants to run.
 
@@ -92,17 +93,21 @@ class LogRequest:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredArtifact:
-    """An artifact with the job and attempt that left it and where its bytes are on this host; a link has none: None."""
+    """An artifact with the job and attempt that left it and where its bytes are on this host, None if nowhere.
+
+    `run` is the id of its run.
+    """
 
     job: str
     attempt: int
     artifact: Artifact
     path: Path | None
+    run: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Swept:
     """What `gc` did or, in a dry run, would do: there `freed_bytes` is 0, as nothing was."""
 
@@ -112,7 +117,12 @@ class Swept:
 
 
 class Waist(Protocol):
-    """What a door holds; implemented by `service.Service` on this host."""
+    """What a door holds; implemented by `service.Service` on this host and by `client.Client` for a server.
+
+    `is_server` says that runs go on without whoever submitted them: a server's conductors carry them.
+    """
+
+    is_server: bool
 
     async def compile(self, request: RunRequest) -> list[RunSpec]:
         """Return what would run; DefinitionError with all faults, SourceError. Stores nothing."""
@@ -127,7 +137,10 @@ class Waist(Protocol):
         """Say whether the working tree that is meant has changes which are not part of what `request` runs."""
 
     async def conduct(self, run: str, *, jobs: int | None = None, watch: Watcher | None = None) -> Report:
-        """Take the run up, new or after a crash, and carry it to its end; RunBusyError while a live process owns it."""
+        """Take the run up, new or after a crash, and carry it to its end; RunBusyError while a live process owns it.
+
+        Where conductors of a server do that, it is followed to its end, and `jobs` means nothing.
+        """
 
     async def cancel(self, run: str, *, job: str | None = None, by: str = "", force: bool = False) -> RunRow:
         """Ask for the end of a run or one job of it; with `force`, without grace. InputError if it is over, NotFoundError.
@@ -165,5 +178,8 @@ class Waist(Protocol):
     def artifact_data(self, stored: StoredArtifact) -> AsyncIterator[bytes]:
         """Yield the artifact's bytes; NotFoundError where they are gone, none of a link."""
 
-    async def gc(self, *, keep_days: float, max_bytes: int, dry_run: bool = False) -> Swept:
-        """Delete final runs, trees and mirrors that are old or too many, and whatever no live run owns."""
+    async def gc(self, *, keep_days: float | None, max_bytes: int | None, dry_run: bool = False) -> Swept:
+        """Delete final runs, trees and mirrors that are old or too many, and whatever no live run owns.
+
+        None is what the settings say where it is done.
+        """

@@ -32,6 +32,7 @@ from stretto.store.uploads import Uploads
 LEAST_JOBS: Final = 4
 """Jobs at once on a small machine: they wait for disk and network most of the time."""
 MIB: Final = 1024 * 1024
+GIB: Final = 1024 * MIB
 
 
 class SystemClock:
@@ -94,6 +95,8 @@ async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIter
                 owner=_owner(),
                 place=settings.conductor.place or installation,
                 serves=serves,
+                keep_days=settings.keep.days,
+                keep_bytes=int(settings.keep.max_gb * GIB),
             )
         )
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.background import Programs, programs
+from tests.support.background import Programs, end_attempts, programs
 from tests.support.images import import_image
+from tests.support.server import serving
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home of its own, not made yet. What a test that failed left under way is ended."""
     yield tmp_path / "home"
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if f"{tmp_path}/home/attempts/".encode() in command.read_bytes():
-                os.kill(int(command.parent.name), signal.SIGKILL)
-    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-        if (mount := line.split(" ")[1]).startswith(f"{tmp_path}/home/"):
-            subprocess.run(["umount", "-l", mount], check=False, timeout=10)
+    end_attempts(tmp_path / "home")
+
+
+@pytest.fixture(params=["here", "server"])
+def anywhere(
+    request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The same; and, half of the time, a server that commands talk to, whose own home is `tmp_path/server`."""
+    if request.param == "here":
+        yield home
+        return
+    with serving(tmp_path / "server") as server:
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        yield home
+    end_attempts(tmp_path / "server")
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""What can't be run is refused with a clear error and leaves no trace."""
+"""What can't be run is refused with a clear error and leaves no trace, here and at a server."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.cli import run_cli
 from tests.support.repository import git, make_repository
+from tests.support.server import Server, serving
 
 GOOD = "name: x\ndefault: {image: 'x:1'}\njobs:\n  a: {stage: test, script: x}\n"
 HEAD = GOOD[: GOOD.index("  a:")]
@@ -115,9 +117,29 @@ REMOTE = [
 ]
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that is asked for what it can't do, again and again."""
+    root = tmp_path_factory.mktemp("server")
+    with serving(root / "home", variables=make_ssh(root)) as server:
+        yield server
+
+
+@pytest.fixture(params=["here", "server"])
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home where the work would be done: that of the command, or that of the server it talks to."""
+    if request.param == "here":
+        return tmp_path / "home"
+    server: Server = request.getfixturevalue("server")
+    for name, value in server.variables.items():
+        monkeypatch.setenv(name, value)
+    return server.home
+
+
 def kept(home: Path) -> list[str]:
-    """Return the files under a home besides the empty store."""
+    """Return the files under a home besides the empty store and what a server has there."""
     always = {"installation", "stretto.db", "stretto.db.reserve", "stretto.db-shm", "stretto.db-wal"}
+    always |= {"server.json", "serve.log"}
     return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.name not in always)
 
 
@@ -131,20 +153,21 @@ def make_places(tmp_path: Path, pipeline: str | None) -> tuple[Path, Path]:
     return repository, out
 
 
-def refuse(case: Case, repository: Path, out: Path, home: Path, *address: str) -> str:
-    """Run the command of a case, which must be refused without a trace, and return its error."""
-    places = {"repo": repository, "out": out}
-    arguments = [word.format(**places) for word in case.arguments]
-    ssh = out / "ssh"
+def make_ssh(directory: Path) -> dict[str, str]:
+    """Make an ssh that ends up on this host, and return the variables that make git use it."""
+    ssh = directory / "ssh"
     ssh.write_text(
         '#!/bin/sh\nfor last; do :; done\ncase "$*" in *none.invalid*) exit 255;; esac\nexec sh -c "$last"\n'
     )
     ssh.chmod(0o755)
-    variables = {
-        "DOCKER_HOST": f"unix://{out}/none.sock",  # what gets as far as an engine fails in another way
-        "GIT_SSH_COMMAND": str(ssh),
-        "GIT_SSH_VARIANT": "simple",
-    }
+    return {"GIT_SSH_COMMAND": str(ssh), "GIT_SSH_VARIANT": "simple"}
+
+
+def refuse(case: Case, repository: Path, out: Path, home: Path, *address: str) -> str:
+    """Run the command of a case, which must be refused without a trace, and return its error."""
+    places = {"repo": repository, "out": out}
+    arguments = [word.format(**places) for word in case.arguments]
+    variables = {"DOCKER_HOST": f"unix://{out}/none.sock", **make_ssh(out)}  # an engine would fail in another way
     done = run_cli(["run", *address, *arguments], repository, home, variables=variables)
     assert done.code == 2, done.err
     assert done.out == ""

@@ -1,4 +1,7 @@
-"""The real program as a person uses it: processes, pipes, signals, a terminal. Jobs run in the driver `process`."""
+"""The real program as a person uses it: processes, pipes, signals, a terminal. Jobs run in the driver `process`.
+
+All of it twice: where the command does the work itself, and where a server does.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,22 @@ DEADLINE_S = 30.0
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A home of its own, not made yet."""
-    return tmp_path / "home"
+def home(anywhere: Path) -> Path:
+    """A home of its own, not made yet; and, half of the time, a server that commands talk to."""
+    return anywhere
+
+
+def at_server() -> bool:
+    """Say whether commands talk to a server."""
+    return "STRETTO_SERVER" in os.environ
+
+
+def traces(tmp_path: Path, home: Path) -> list[Path]:
+    """Return what was kept of repositories and attempts, wherever the work was done."""
+    place = tmp_path / "server" if at_server() else home
+    return [
+        path for name in ("checkouts", "attempts", "mirrors") for path in (place / name).rglob("*") if path.is_file()
+    ]
 
 
 def repository(path: Path, pipeline: str) -> Path:
@@ -66,7 +82,7 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def begin(started: list[subprocess.Popen[bytes]], repo: Path, home: Path) -> subprocess.Popen[bytes]:
-    """Start `stretto run` and return when its job has made the file `going`."""
+    """Start `stretto run` and return when its job has made the file `going` and the command knows that it runs."""
     process = subprocess.Popen(
         [PROGRAM, "run", "--driver", "process"],
         cwd=repo,
@@ -77,6 +93,9 @@ def begin(started: list[subprocess.Popen[bytes]], repo: Path, home: Path) -> sub
     )
     started.append(process)
     until((repo.parent / "going").exists, "job")
+    assert process.stdout is not None
+    while b"running" not in process.stdout.readline():
+        assert process.poll() is None
     return process
 
 
@@ -193,7 +212,26 @@ def test_detached_run_goes_on_in_the_background(tmp_path: Path, home: Path) -> N
     assert (done.code, done.out) == (0, "1\n")
     (tmp_path / "go").touch()
     until(lambda: run_cli(["report", "1", "--json"], repo, home).report["run"]["status"] == "success", "success")
-    assert "success" in (home / "logs" / "detached" / "run-1.log").read_text()
+    assert at_server() or "success" in (home / "logs" / "detached" / "run-1.log").read_text()
+
+
+def test_retry_keeps_what_succeeded(tmp_path: Path, home: Path) -> None:
+    """`retry --failed` does the failed job again, `retry` all of them; each is a run of its own, and nothing is left to retry."""
+    jobs = {
+        "make": {"stage": "build", "script": f"echo m >> {tmp_path}/made"},
+        "test": {"stage": "test", "script": f"test -e {tmp_path}/good"},
+    }
+    repo = repository(tmp_path / "repo", json.dumps({"name": "two", "jobs": jobs}))
+    assert run_cli(["run", "-q", "--driver", "process"], repo, home).code == 1
+    (tmp_path / "good").touch()
+    again = run_cli(["retry", "latest", "--failed", "--json", "-q"], repo, home)
+    assert again.code == 0, again.err
+    assert again.report["run"]["number"] == 2
+    assert {job["status"] for job in jobs_of(again.report).values()} == {"success"}
+    assert (tmp_path / "made").read_text() == "m\n"
+    assert run_cli(["retry", "1", "-q"], repo, home).code == 0
+    assert (tmp_path / "made").read_text() == "m\nm\n"
+    assert run_cli(["retry", "2", "--failed"], repo, home).code == 2
 
 
 def test_time_limit_gives_exit_code_5(tmp_path: Path, home: Path) -> None:
@@ -225,9 +263,7 @@ def test_bad_input_leaves_no_trace(tmp_path: Path, home: Path, pipeline: str, ar
     assert "Traceback" not in done.err
     assert done.out == ""
     assert run_cli(["runs", "--json"], tmp_path, home).out == "[]\n"
-    for folder in ("checkouts", "attempts", "mirrors"):
-        left = [path for path in (home / folder).rglob("*") if path.is_file()] if (home / folder).exists() else []
-        assert left == []
+    assert traces(tmp_path, home) == []
 
 
 def test_faults_are_json_on_request(tmp_path: Path, home: Path) -> None:

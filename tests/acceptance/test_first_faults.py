@@ -72,14 +72,14 @@ def test_default_stages_have_the_same_order_in_every_process(tmp_path: Path, hom
         assert plan["levels"] == [["of-build"], ["of-test"], ["of-doc"], ["of-deploy"]]
 
 
-def test_chain_of_needs_ends_when_its_first_job_fails(tmp_path: Path, home: Path) -> None:
+def test_chain_of_needs_ends_when_its_first_job_fails(tmp_path: Path, anywhere: Path) -> None:
     """Fault 2: with a -> b -> c in one stage the run hung for ever when a failed."""
     jobs = {
         "a": {**JOB, "script": "exit 3", "allow_failure": True},
         "b": {**JOB, "needs": ["a"]},
         "c": {**JOB, "needs": ["b"]},
     }
-    report = run_in_process(one_pipeline(tmp_path / "repo", jobs), home)
+    report = run_in_process(one_pipeline(tmp_path / "repo", jobs), anywhere)
     assert report["run"]["status"] == "failed"
     ended = {name: (job["status"], job["reason"]) for name, job in jobs_of(report).items()}
     assert ended == {
@@ -110,11 +110,11 @@ def test_lines_with_quotes_run_as_they_are_written(tmp_path: Path, home: Path, i
     assert output(home, 1, "stops") == b'on"e\n'
 
 
-def test_script_that_is_one_string_runs_as_a_whole(tmp_path: Path, home: Path) -> None:
+def test_script_that_is_one_string_runs_as_a_whole(tmp_path: Path, anywhere: Path) -> None:
     """Fault 4: a script that was one string was run character by character."""
     repository = one_pipeline(tmp_path / "repo", {"say": {**JOB, "script": "word=whole\necho $word\n"}})
-    assert run_in_process(repository, home)["run"]["status"] == "success"
-    assert output(home, 1, "say") == b"whole\n"
+    assert run_in_process(repository, anywhere)["run"]["status"] == "success"
+    assert output(anywhere, 1, "say") == b"whole\n"
 
 
 @pytest.mark.docker
@@ -196,48 +196,48 @@ def test_concurrent_runs_of_one_repository_do_not_collide(
         assert output(home, number, "same") == f"{number}\n".encode()
 
 
-def test_failed_pipeline_gives_exit_code_1(tmp_path: Path, home: Path) -> None:
+def test_failed_pipeline_gives_exit_code_1(tmp_path: Path, anywhere: Path) -> None:
     """Fault 7: a failed pipeline answered with exit code 0."""
     fails = one_pipeline(tmp_path / "fails", {"job": {**JOB, "script": "exit 9"}})
     works = one_pipeline(tmp_path / "works", {"job": JOB})
-    assert run_cli(["run", "--driver", "process"], fails, home).code == 1
-    assert run_cli(["run", "--driver", "process"], works, home).code == 0
+    assert run_cli(["run", "--driver", "process"], fails, anywhere).code == 1
+    assert run_cli(["run", "--driver", "process"], works, anywhere).code == 0
 
 
-def test_times_are_utc_wherever_the_program_runs(tmp_path: Path, home: Path) -> None:
+def test_times_are_utc_wherever_the_program_runs(tmp_path: Path, anywhere: Path) -> None:
     """Fault 8: times were stored in one hard-coded zone."""
     repository = one_pipeline(tmp_path / "repo", {"job": JOB})
     for zone in ("EAST-14", "WEST+11"):
         before = datetime.now(UTC).replace(microsecond=0)
-        done = run_cli(["run", "--json", "-q", "--driver", "process"], repository, home, variables={"TZ": zone})
+        done = run_cli(["run", "--json", "-q", "--driver", "process"], repository, anywhere, variables={"TZ": zone})
         after = datetime.now(UTC)
         job = jobs_of(done.report)["job"]
         for text in (*(done.report["run"][f"{what}_at"] for what in ("created", "started", "ended")), job["ended_at"]):
             assert text.endswith("Z")
             assert before <= datetime.fromisoformat(text) <= after
-        elsewhere = run_cli(["report", "latest", "--json"], repository, home, variables={"TZ": "EAST-5"}).report
+        elsewhere = run_cli(["report", "latest", "--json"], repository, anywhere, variables={"TZ": "EAST-5"}).report
         assert elsewhere["run"] == done.report["run"]
 
 
 def test_cancel_of_the_latest_run_is_not_misled_by_finished_ones(
-    tmp_path: Path, home: Path, background: Programs
+    tmp_path: Path, anywhere: Path, background: Programs
 ) -> None:
     """Fault 9: cancel without a number matched finished runs too, and refused for their sake."""
     finished = one_pipeline(tmp_path / "finished", {"job": JOB})
     running = one_pipeline(tmp_path / "running", {"job": {**JOB, "script": f"touch {tmp_path}/going; sleep 600"}})
     for _ in range(2):
-        assert run_in_process(finished, home)["run"]["status"] == "success"
-    program = background.begin(["run", "-q", "--driver", "process"], running, home)
+        assert run_in_process(finished, anywhere)["run"]["status"] == "success"
+    program = background.begin(["run", "-q", "--driver", "process"], running, anywhere)
     until((tmp_path / "going").exists, "job")
-    assert run_cli(["cancel", "latest", "--wait"], tmp_path, home).out == "run 3: canceled\n"
+    assert run_cli(["cancel", "latest", "--wait"], tmp_path, anywhere).out == "run 3: canceled\n"
     program.communicate(timeout=60)
     for run, status in (("latest", "run 3 is over already: canceled"), ("1", "run 1 is over already: success")):
-        refused = run_cli(["cancel", run], tmp_path, home)
+        refused = run_cli(["cancel", run], tmp_path, anywhere)
         assert refused.code == 2
         assert status in refused.err
 
 
-def test_output_stays_with_the_job_that_wrote_it(tmp_path: Path, home: Path) -> None:
+def test_output_stays_with_the_job_that_wrote_it(tmp_path: Path, anywhere: Path) -> None:
     """Fault 10: log lines of earlier requests leaked into later answers."""
     pipelines = {
         f".cicd-pipelines/{name}.yml": json.dumps(
@@ -247,11 +247,11 @@ def test_output_stays_with_the_job_that_wrote_it(tmp_path: Path, home: Path) -> 
     }
     repository = make_repository(tmp_path / "repo", pipelines)
     command = ["run", "--json", "-q", "--driver", "process"]
-    assert run_cli([*command, "-p", "a", "-p", "b"], repository, home).code == 0
-    assert run_cli([*command, "-p", "a"], repository, home).report["run"]["number"] == 3
+    assert run_cli([*command, "-p", "a", "-p", "b"], repository, anywhere).code == 0
+    assert run_cli([*command, "-p", "a"], repository, anywhere).report["run"]["number"] == 3
     for number, name in ((1, "a"), (2, "b"), (3, "a")):
         for job in ("one", "two"):
-            assert output(home, number, job) == f"{name} {job}\n".encode()
+            assert output(anywhere, number, job) == f"{name} {job}\n".encode()
 
 
 def stored(home: Path, run: int) -> tuple[Run, list[tuple[Any, ...]], list[tuple[Any, ...]], tuple[Any, ...]]:
@@ -415,17 +415,17 @@ def test_repositories_of_every_kind_are_accepted(tmp_path: Path, home: Path) -> 
     ids=["empty file", "null job", "artifacts without paths"],
 )
 def test_half_written_file_is_answered_with_the_place(
-    tmp_path: Path, home: Path, pipeline: str, place: str, rule: str
+    tmp_path: Path, anywhere: Path, pipeline: str, place: str, rule: str
 ) -> None:
     """Fault 15: an empty file, a null job and artifacts without paths ended in an internal error."""
     repository = make_repository(tmp_path / "repo", {"pipeline.yml": pipeline})
     for command in ("check", "plan", "run"):
-        done = run_cli([command, "--driver", "process"], repository, home)
+        done = run_cli([command, "--driver", "process"], repository, anywhere)
         assert done.code == 2
         assert f"pipeline.yml:{place}: {rule}: " in done.out + done.err
 
 
-def test_paths_out_of_the_repository_are_refused(tmp_path: Path, home: Path) -> None:
+def test_paths_out_of_the_repository_are_refused(tmp_path: Path, anywhere: Path) -> None:
     """Fault 16: paths on the server were taken from the caller, and nothing was kept from others."""
     (tmp_path / "outside.yml").write_text(json.dumps({"name": "outside", "jobs": {"job": JOB}}))
     repository = one_pipeline(tmp_path / "repo", {"job": JOB})
@@ -442,9 +442,10 @@ def test_paths_out_of_the_repository_are_refused(tmp_path: Path, home: Path) -> 
         ["--set", "jobs.job.artifacts.paths=[/etc/passwd]"],
         ["--set", "jobs.job.working_directory=../.."],
     ):
-        done = run_cli(["run", "--driver", "process", *words], repository, home)
+        done = run_cli(["run", "--driver", "process", *words], repository, anywhere)
         assert done.code == 2, words
         assert done.err
-    assert run_cli(["runs", "--json"], repository, home).out == "[]\n"
-    assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    assert run_cli(["run", "-q", "--driver", "process"], repository, home).code == 0
+    assert run_cli(["runs", "--json"], repository, anywhere).out == "[]\n"
+    worked = anywhere if anywhere.exists() else tmp_path / "server"
+    assert stat.S_IMODE(worked.stat().st_mode) == 0o700
+    assert run_cli(["run", "-q", "--driver", "process"], repository, anywhere).code == 0

@@ -11,7 +11,7 @@ from typing import Any
 from stretto.core import events as ev
 from stretto.core.errors import FenceLostError, InputError, NotFoundError, RunBusyError, StoreError
 from stretto.core.ports import Claim, Request, RunRow, StoredRun, Wanted
-from stretto.core.run import Changes, Run
+from stretto.core.run import Changes
 from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL, Reason, Status
 from stretto.drivers.fake import FakeDriver, FakeWorld
@@ -27,6 +27,8 @@ from tests.simulation.ports import Disk, Life, MortalDriver, MortalLogs, NoArtif
 LEASE_S = 15.0
 QUIET_AFTER_S = 400.0
 """From then on nothing goes wrong any more."""
+OVER_AFTER_S = 3600.0
+"""By then every run is over."""
 GOOD, BAD, POISON = "good", "bad", "poison"
 UNKNOWN = RunSpec("pipeline", "undefined", (), ())
 
@@ -42,10 +44,8 @@ class Kept:
     disk: Disk
     checker: Checker
     is_defined: bool
-    place: str = ""
     owner: str | None = None
     held: bool = False
-    run: Run | None = None
 
     @property
     def spec(self) -> RunSpec:
@@ -111,6 +111,7 @@ class MortalShelf:
     async def claim_next(self, owner: str, wanted: Wanted) -> list[Claim]:
         await self._reach()
         free = [run for run in self.shelf.runs.values() if self.shelf.is_free(run)]
+        free = [run for run in free if wanted.undefined or run.is_defined]
         claims = [self._claim(run, owner) for run in free[: wanted.limit]]
         await self._answer()
         return claims
@@ -195,6 +196,13 @@ class MortalShelf:
         return True
 
 
+class Steady(Random):
+    """Chance that never lets a process tarry."""
+
+    def random(self) -> float:
+        return 0.99
+
+
 @dataclass(slots=True)
 class Process:
     """A worker's process."""
@@ -207,13 +215,15 @@ class Process:
 class Cluster:
     """A history of several workers, made of a seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, calm: bool = False) -> None:
+        """A calm one has no runs, and its processes never tarry."""
         self.random = Random(seed)
+        self.calm = calm
         self.shelf = Shelf()
         self.world = FakeWorld(lambda key, job: plan_of(self.shelf.runs[key.run_id].told.seed, key))
         self.processes: list[Process] = []
         self.started = self.killed = self.drained = 0
-        for number in range(1, self.random.randint(2, 7)):
+        for number in range(1, 1 if calm else self.random.randint(2, 7)):
             self._add_run(number, seed * 100 + number)
 
     def _add_run(self, number: int, seed: int) -> None:
@@ -222,35 +232,43 @@ class Cluster:
         is_defined = kind == GOOD and self.random.random() < 0.5
         if not is_defined:
             told = replace(told, kept=())
+        self.add(number, told, kind, is_defined=is_defined)
+
+    def add(self, number: int, told: Scenario, kind: str = GOOD, *, is_defined: bool = False) -> Kept:
+        """Accept a run."""
         run_id = f"01cluster{number:017}"
         checker = Checker(told, self.world, run_id)
         disk = Disk(events=told.first_events(), logs=self.shelf.logs)
         checker.see(disk.events)
-        self.shelf.runs[run_id] = Kept(run_id, number, told, kind, disk, checker, is_defined)
+        run = self.shelf.runs[run_id] = Kept(run_id, number, told, kind, disk, checker, is_defined)
+        self.shelf.touch()
+        return run
 
     async def live(self) -> None:
         """Live through it and check what it came to."""
         for _ in range(self.random.randint(1, 3)):
-            self._start()
+            self.start()
         asking = [asyncio.create_task(self._ask(run)) for run in self.shelf.runs.values()]
         trouble = asyncio.create_task(self._trouble())
         while any(run.status not in FINAL for run in self.shelf.runs.values()):
             await asyncio.sleep(1.0)
+            assert asyncio.get_running_loop().time() < OVER_AFTER_S, "runs that do not end"
             if not trouble.done():
                 continue
             trouble.result()
             if not self.processes:
-                self._start()
+                self.start()
         for task in (trouble, *asking):
             task.cancel()
         self.shelf.is_away = False
         for process in list(self.processes):
-            await self._drain(process)
+            await self.drain(process)
         await self._check()
 
-    def _start(self) -> None:
+    def start(self) -> Process:
+        """Start one more worker."""
         self.started += 1
-        life = Life(Random(self.random.random()), None)
+        life = Life(Steady() if self.calm else Random(self.random.random()), None)
         clock = VirtualClock()
         driver = MortalDriver(FakeDriver(self.world, clock), life)
         disk = Disk(logs=self.shelf.logs)
@@ -274,10 +292,12 @@ class Cluster:
             prepare_ahead=2,
             place="here",
         )
-        terms = Terms(place="here", runs=self.random.choice((1, 2, 10)), lease_s=LEASE_S)
-        slots = Slots(self.random.choice((1, 3, 100)))
+        terms = Terms(place="here", runs=10 if self.calm else self.random.choice((1, 2, 10)), lease_s=LEASE_S)
+        slots = Slots(100 if self.calm else self.random.choice((1, 3, 100)))
         worker = Worker(means, slots, terms, owner=f"worker {self.started}", reap=lambda: reap(driver, self._is_over))
-        self.processes.append(Process(worker, life, asyncio.create_task(worker.run())))
+        process = Process(worker, life, asyncio.create_task(worker.run()))
+        self.processes.append(process)
+        return process
 
     async def _compile(self, life: Life, run: Kept) -> RunSpec:
         await life.step()
@@ -300,11 +320,11 @@ class Cluster:
             await asyncio.sleep(self.random.choice((0.01, 0.3, 2.0, 20.0)))
             match self.random.choice(("start", "kill", "drain", "away")):
                 case "start" if len(self.processes) < 3:
-                    self._start()
+                    self.start()
                 case "kill" if self.processes:
                     self._kill(self.random.choice(self.processes).life)
                 case "drain" if self.processes:
-                    await self._drain(self.random.choice(self.processes))
+                    await self.drain(self.random.choice(self.processes))
                 case "away" if self.random.random() < 0.3:
                     self.shelf.is_away = True
                     await asyncio.sleep(self.random.choice((0.1, 5.0, 60.0)))
@@ -320,7 +340,8 @@ class Cluster:
                 self.killed += 1
                 return
 
-    async def _drain(self, process: Process) -> None:
+    async def drain(self, process: Process) -> None:
+        """Drain a worker, and check that it keeps nothing and takes no longer than it may."""
         began = asyncio.get_running_loop().time()
         self.processes.remove(process)
         await process.worker.drain()

@@ -146,5 +146,5 @@ async def open_api(settings: Settings, *, failures_per_minute: int = 20) -> Asyn
             now_s=time.now_s,
         ) as gate,
     ):
-        door = Door(service, gate, settings, service.means.store.tables, Metrics())
+        door = Door(service, gate, settings, service.means.store.tables, Metrics(slots=worker.usage))
         yield Server(build(door), door, service, worker, gate, time)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +23,17 @@ def until(condition: Callable[[], object], what: str, *, deadline_s: float = DEA
     while not condition():
         assert time.monotonic() < end, f"no {what} within {deadline_s:g} s"
         time.sleep(0.02)
+
+
+def end_attempts(home: Path) -> None:
+    """End what attempts of a home are still under way, as a test that failed leaves them."""
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{home}/attempts/".encode() in command.read_bytes():
+                os.kill(int(command.parent.name), signal.SIGKILL)
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        if (mount := line.split(" ")[1]).startswith(f"{home}/"):
+            subprocess.run(["umount", "-l", mount], check=False, timeout=10)
 
 
 class Programs:

@@ -24,8 +24,10 @@ from stretto.engine.worker import Terms, Worker
 from stretto.reports.model import Kept
 from stretto.service import Service, ServiceParts
 from stretto.store.artifacts import FileArtifacts
+from stretto.store.blobs import FileBlobs
 from stretto.store.logs import FileLogs
 from stretto.store.sqlite import SqliteStore
+from stretto.store.uploads import Uploads
 from stretto.waist import LogRequest, RunRequest
 
 BEGIN = datetime.fromisoformat("2026-03-04T05:06:07+00:00")
@@ -110,6 +112,8 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         jobs=4,
         prepare_ahead=0,
         owner="tests",
+        uploads=Uploads(store.tables, FileBlobs(tmp_path / "uploads", store.tables)),
+        upload_limit_bytes=0,
         place="here",
     )
     yield House(Service(parts), store, world, clock, codes, book)

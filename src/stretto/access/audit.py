@@ -6,6 +6,7 @@ not write yet (a fifth of a second at most). What is written together with the c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,14 @@ from typing import Any, Final
 
 from stretto.core.ports import Tables
 
+log = logging.getLogger(__name__)
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_TEXT: Final = 500
 BATCH: Final = 200
 """Entries written in one transaction."""
 HELD_AT_MOST: Final = 10_000
-"""Entries kept in memory while the store is away; older ones are counted and dropped beyond that."""
+"""Entries kept in memory while the store is away; further ones are counted and dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Audit:
     def note(self, entry: Entry) -> None:
         """Take the entry, to be written with the next `flush`."""
         if len(self._held) >= HELD_AT_MOST:
+            if not self.lost:
+                log.error("the audit log is full, and the store that it goes to away: entries are lost")
             self.lost += 1
             return
         self._held.append(entry)

@@ -5,6 +5,7 @@
     │   ├── DefinitionError               one or more faults in a definition file
     │   ├── SourceError                   repository, branch, tag or commit can't be had
     │   ├── SettingsError                 stretto.toml or a STRETTO_* variable is wrong
+    │   ├── AccessError                   no token, a wrong one, or one that does not allow it
     │   ├── TooLargeError                 what was sent has more bytes than is taken
     │   └── NotFoundError                 no such run, stage, job, attempt or artifact
     ├── StoreError               exit 3   the store can't do its work
@@ -12,6 +13,8 @@
     │   ├── DiskFullError                 no room left
     │   ├── FenceLostError                another conductor owns the run now
     │   └── RunBusyError         exit 2   a live conductor owns the run
+    ├── ServerError              exit 1   a server can't be reached, or gives no answer that can be used
+    ├── QueueError               exit 1   the message queue doesn't answer, or does not take a message
     ├── DriverError              exit 1   an attempt can't be started, watched or stopped; carries a `reason`
     │   └── EngineUnavailableError        the back-end doesn't answer; trying later may help
     └── TransitionError          exit 3   an event that the state of the run does not allow: a bug
@@ -22,7 +25,8 @@ A message says what, which object, and what to do. Text from outside is cut and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from stretto.core.frozen import frozen
 
 
 class StrettoError(Exception):
@@ -42,7 +46,7 @@ class InputError(StrettoError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen
 class Fault:
     """One fault of a definition: where it is (line and column from 1), which rule, what is wrong and what to do."""
 
@@ -83,6 +87,10 @@ class NotFoundError(InputError):
     """No such run, stage, job, attempt or artifact."""
 
 
+class AccessError(InputError):
+    """There is no token, or it is not known, has expired, or does not allow what was asked."""
+
+
 class StoreError(StrettoError):
     """The store can't do its work."""
 
@@ -105,6 +113,18 @@ class RunBusyError(StoreError):
     """A live conductor owns the run."""
 
     exit_code = 2
+
+
+class ServerError(StrettoError):
+    """A server can't be reached, or gives no answer that can be used; the same call may succeed later."""
+
+    exit_code = 1
+
+
+class QueueError(StrettoError):
+    """The message queue does not answer or does not take a message; trying later may help."""
+
+    exit_code = 1
 
 
 class DriverError(StrettoError):

@@ -8,17 +8,18 @@ idempotent. `to_json` and `from_json` are exact inverses; an event of an unknown
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Final
 
 from stretto.core.errors import StrettoError
+from stretto.core.frozen import frozen
 from stretto.core.states import Status
 
 HANDLE_VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Handle:
     """What a driver gives back: enough, with `ref` (JSON-able, the driver's own), to find the attempt after a crash."""
 
@@ -28,7 +29,7 @@ class Handle:
     version: int = HANDLE_VERSION
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """How an attempt ended. `status` is `success`, `failed` or `canceled`; `exit_code` None means there was none.
 
@@ -43,7 +44,7 @@ class Outcome:
     ended_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Artifact:
     """A file that an attempt left: path within the tree (with `/`), size, SHA-256 in hex, whether it is executable.
 
@@ -57,7 +58,7 @@ class Artifact:
     link: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunSubmitted:
     """The run and its spec are stored. Always the first event."""
 
@@ -86,14 +87,14 @@ class RunStarted:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunTimedOut:
     """The run's own time limit was reached: nothing starts any more and what runs is stopped."""
 
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelRequested:
     """Somebody (`by`) wants the run, or one job of it, canceled."""
 
@@ -102,7 +103,7 @@ class CancelRequested:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobQueued:
     """The job may start and waits for a slot."""
 
@@ -110,7 +111,7 @@ class JobQueued:
     job: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptStarting:
     """Decision: the driver is to start this attempt. Recorded before the driver is asked.
 
@@ -123,7 +124,7 @@ class AttemptStarting:
     place: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptStarted:
     """The driver started (or adopted) the attempt."""
 
@@ -133,7 +134,7 @@ class AttemptStarted:
     handle: Handle
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StopRequested:
     """Decision: the driver is to stop this attempt; `reason` becomes that of the attempt if it does not succeed all the same."""
 
@@ -143,7 +144,7 @@ class StopRequested:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptEnded:
     """The attempt is over, with what it left behind."""
 
@@ -154,7 +155,7 @@ class AttemptEnded:
     artifacts: tuple[Artifact, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobRetried:
     """Decision: the job, whose last attempt failed, is tried again, not before `not_before`."""
 
@@ -163,7 +164,7 @@ class JobRetried:
     not_before: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobEnded:
     """Decision: the job is over without a (further) attempt."""
 
@@ -174,7 +175,7 @@ class JobEnded:
     message: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunEnded:
     """Decision: every job is over, and this is what became of the run. Always the last event."""
 
@@ -222,7 +223,7 @@ def to_json(event: Event) -> dict[str, Any]:
     """Return the event's fields as plain JSON data, without kind and time: those have columns of their own."""
     return {
         name: _PACK.get(name, _same)(value)
-        for name in event.__slots__
+        for name in event.__match_args__
         if name != "at" and (value := getattr(event, name)) is not None and value != ()
     }
 
@@ -252,7 +253,9 @@ def _same(value: Any) -> Any:
 
 
 def _pack_outcome(outcome: Outcome) -> dict[str, Any]:
-    data = {name: value for name in Outcome.__slots__ if (value := getattr(outcome, name)) is not None}
+    data: dict[str, Any] = {
+        name: value for name in Outcome.__match_args__ if (value := getattr(outcome, name)) is not None
+    }
     for name in ("started_at", "ended_at"):
         if name in data:
             data[name] = data[name].isoformat()
@@ -272,7 +275,7 @@ def _pack_handle(handle: Handle) -> dict[str, Any]:
 
 
 def _pack_artifact(artifact: Artifact) -> dict[str, Any]:
-    values = {name: getattr(artifact, name) for name in Artifact.__slots__}
+    values: dict[str, Any] = {name: getattr(artifact, name) for name in Artifact.__match_args__}
     return {name: value for name, value in values.items() if value is not None and value is not False}
 
 

@@ -7,13 +7,13 @@ stage is over. That second kind of waiting is kept as a count per stage, not as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from stretto.core.errors import StrettoError
+from stretto.core.frozen import frozen
 from stretto.core.spec import JobSpec, RunSpec
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Graph:
     """A spec's jobs by index, in the order of the spec.
 

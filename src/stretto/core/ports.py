@@ -20,7 +20,7 @@ from stretto.core.states import Status
 # ---------------------------------------------------------------------------------------------------------- drivers
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tree:
     """The files an attempt starts with: read-only directories, of which an earlier one hides the same path of a later one.
 
@@ -30,7 +30,7 @@ class Tree:
     lowers: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Launch:
     """All that a driver needs to start one attempt.
 
@@ -46,7 +46,7 @@ class Launch:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogChunk:
     """Some bytes of an attempt's output, as it wrote them, and where the driver's stream stands after them."""
 
@@ -55,7 +55,7 @@ class LogChunk:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArtifactFile:
     """A file that an attempt leaves, while it is still on this host: `path` within the tree, `source` where to read it.
 
@@ -118,7 +118,7 @@ class Driver(Protocol):
 # ----------------------------------------------------------------------------------------------------------- stores
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRun:
     """A run to store. `idempotency_key` None means that no other submission is the same as this one.
 
@@ -152,7 +152,7 @@ class NewRequest:
     retry_of: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRow:
     """What is known of a run without looking at its jobs. `owner` is the conductor that holds (or last held) it.
 
@@ -180,7 +180,7 @@ class RunRow:
     retry_of: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunFilter:
     """Which runs to list; None means any. Newest first, those with a number below `before`, at most `limit`."""
 
@@ -193,7 +193,7 @@ class RunFilter:
     limit: int = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """The right to write to a run: valid while the owner's lease is renewed and nobody else claimed it with a higher fence."""
 
@@ -202,7 +202,7 @@ class Claim:
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredRun:
     """A run as it is on record: its row, its spec and all its events in order (RunSubmitted first).
 
@@ -215,7 +215,7 @@ class StoredRun:
     request: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """Something asked of a run by another process: `kind` is `cancel`; `id` orders requests and is used to settle them."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
 from stretto.core.errors import StrettoError
+from stretto.core.frozen import frozen
 
 SPEC_VERSION: Final = 1
 """Raised when a stored spec of an older release could be misread."""
@@ -30,7 +31,7 @@ class When(StrEnum):
     ON_FAILURE = "on_failure"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Need:
     """A job that must be over before another may start; its artifacts are laid under the other's tree."""
 
@@ -38,7 +39,7 @@ class Need:
     artifacts: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryPolicy:
     """How often a failed job is tried again (`max_retries`, 0 to 10) and how long it waits before each further try.
 
@@ -50,7 +51,7 @@ class RetryPolicy:
     backoff_max_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Script:
     """Shell lines. `before` and `main` run in one shell that stops at the first failure; `after` runs in a shell of its own
     whatever happened, and does not change the outcome."""
@@ -60,7 +61,7 @@ class Script:
     after: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerSpec:
     """The container a job asks for. `user` None means the image's own user."""
 
@@ -68,7 +69,7 @@ class ContainerSpec:
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobSpec:
     """A node of the graph.
 
@@ -92,7 +93,7 @@ class JobSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceSpec:
     """The tree a run works on: a repository at one commit. `repository` holds no credentials.
 
@@ -108,7 +109,7 @@ class SourceSpec:
     upload: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunSpec:
     """The whole graph of one run. `kind` is `pipeline`, `task`, `release` or `process`; `stages` are in their order."""
 
@@ -122,7 +123,7 @@ class RunSpec:
     definition: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptKey:
     """Names one try at one job of one run, and so everything that the try creates outside."""
 

@@ -6,9 +6,9 @@ It still knows where jobs stand in the file, for faults that depend on how it is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from stretto.core.frozen import frozen
 from stretto.core.spec import Need, When
 from stretto.definitions.fault import Place
 from stretto.definitions.node import Node
@@ -16,7 +16,7 @@ from stretto.definitions.pipeline import DEFAULT_STAGES
 from stretto.definitions.record import Entries
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobDefinition:
     """A job with the pipeline's defaults filled in; `place` is where its name stands. `needs` None: wait for stages."""
 
@@ -37,7 +37,7 @@ class JobDefinition:
     timeout_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Definition:
     """A pipeline without faults; `file` is its path in the repository. Pipeline variables are in those of the jobs."""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from stretto.core.errors import DefinitionError, Fault
+from stretto.core.frozen import frozen
 
 MAX_FAULTS = 1_000
 """More than a person reads; a file with more says so in its last fault."""
@@ -43,7 +43,7 @@ class Place(NamedTuple):
     argument: str | None = None
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen
 class OverrideFault(Fault):
     """A fault of a value that was given as `argument` (`--set KEY`), not in the file: line and column are 0."""
 

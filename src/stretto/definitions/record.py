@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
+from stretto.core.frozen import frozen
 from stretto.definitions.fault import Faults
 from stretto.definitions.node import Kind, Node, quote
 from stretto.definitions.shape import INVALID, Shape, Text, refuse
@@ -19,7 +20,7 @@ class Item(NamedTuple):
     node: Node
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListOf:
     """A list of one shape, read as a tuple of `Item`. Where `or_one`, a single value stands for a list of it."""
 
@@ -67,7 +68,7 @@ class Entry(NamedTuple):
 Entries = Mapping[str, Entry]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MapOf:
     """A map from names to one shape, read as `Entries`. Entries with a bad name or value are left out."""
 
@@ -107,7 +108,7 @@ class MapOf:
         return schema
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Keyword:
     """A key that a record knows. `default` is what its absence means, as JSON data, None where that has no value."""
 
@@ -118,7 +119,7 @@ class Keyword:
     default: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """A map with known keys, read as `Entries` of those that are there and valid.
 
@@ -163,7 +164,7 @@ class Record:
         return schema
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TextOrRecord:
     """A string, or a map that says more; a string is read as the record with only `keyword`."""
 

@@ -10,9 +10,9 @@ message need not say in which job it stands.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from stretto.core.frozen import frozen
 from stretto.definitions.fault import Faults
 from stretto.definitions.node import TRUE, Kind, Node, found, quote
 
@@ -42,7 +42,7 @@ def refuse(node: Node, faults: Faults, name: str, words: str, hint: str | None =
     return INVALID
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """A text must match `pattern` (searched for, so anchored where it matters), or it breaks `rule`."""
 
@@ -52,7 +52,7 @@ class Check:
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """A string. Where not `strict`, a number or boolean is taken as it is written: `3.10` is "3.10"."""
 
@@ -89,7 +89,7 @@ class Text:
         return schema
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flag:
     """True or false; yes, no, on and off are read as well."""
 
@@ -105,7 +105,7 @@ class Flag:
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Count:
     """A whole number from `low` to `high`."""
 
@@ -131,7 +131,7 @@ class Count:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Duration:
     """A length of time, as a number of seconds or as text like `1h 30m`; read as seconds."""
 
@@ -171,7 +171,7 @@ def _seconds(node: Node) -> float | None:
     return sum(float(amount) * unit for amount, unit in zip(match.groups(), _UNITS_S, strict=True) if amount)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """One of a few words."""
 

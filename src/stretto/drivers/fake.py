@@ -12,7 +12,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Final, Literal
 
 from stretto.core.errors import DriverError
 from stretto.core.events import Handle, Outcome
+from stretto.core.frozen import frozen
 from stretto.core.ports import ArtifactFile, Clock, Launch, LogChunk
 from stretto.core.spec import AttemptKey, JobSpec
 from stretto.core.states import Reason, Status
@@ -30,7 +31,7 @@ CHUNK_BYTES: Final = 65_536
 """The most that one log chunk holds, as with a real driver."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hitch:
     """What goes wrong around an operation, the first `times` it is called for an attempt.
 
@@ -55,7 +56,7 @@ class Hitch:
 NO_HITCH: Final = Hitch()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FakePlan:
     """What an attempt does once started.
 

@@ -10,11 +10,11 @@ import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from stretto.core import events as ev
 from stretto.core.errors import DiskFullError, DriverError, FenceLostError, InputError, StrettoError
+from stretto.core.frozen import frozen
 from stretto.core.ports import ArtifactStore, Clock, Driver, Launch, LogStore
 from stretto.core.run import Attempt, JobRun
 from stretto.core.spec import AttemptKey
@@ -28,7 +28,7 @@ COLLECT_TIMEOUT_S = 600.0
 REMOVE_TIMEOUT_S = 120.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Places:
     """What attendants share: where output and artifacts go, what time it is, and the limits."""
 

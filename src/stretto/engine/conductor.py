@@ -18,6 +18,7 @@ from typing import Any
 from stretto.core import events as ev
 from stretto.core.decide import advance, next_wake
 from stretto.core.errors import FenceLostError, StrettoError
+from stretto.core.frozen import frozen
 from stretto.core.ports import Claim, Driver, Launch, Store, Tree, Trees
 from stretto.core.run import JobRun, Run
 from stretto.core.spec import AttemptKey
@@ -41,7 +42,7 @@ Watcher = Callable[[Run, Sequence[ev.Event]], None]
 """Called after events are on disk; must not block."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parts:
     """What a conductor works with.
 

@@ -45,6 +45,10 @@ class Slots:
         """Return the share of a run; `wake` is called when a place was set aside for it."""
         return Share(self._pool, claimant, wake)
 
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Return for each driver that was asked for how many places are taken, and how many there are."""
+        return {driver: pool.usage for driver, pool in self._pools.items()}
+
     def _pool(self, driver: str) -> _Pool:
         if driver not in self._pools:
             self._pools[driver] = _Pool(self._totals.get(driver, self._total))
@@ -144,6 +148,11 @@ class _Pool:
         self._held: Counter[tuple[str, ...]] = Counter()
         self._waiting: dict[int, _Group] = {}
         self._ticket = count(1)
+
+    @property
+    def usage(self) -> tuple[int, int]:
+        """How many places are taken, and how many there are."""
+        return self._taken, self._total
 
     @property
     def free(self) -> int:

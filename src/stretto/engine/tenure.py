@@ -99,6 +99,13 @@ async def carry_on(means: Means, tenure: Tenure) -> None:
     await Conductor(parts, claim, run, number=row.number, priority=row.priority, watch=tenure.watch).conduct()
 
 
+async def give_up(means: Means, claim: Claim, message: str) -> None:
+    """End the run, which nobody manages to make a spec of, as `failed`; one that has a spec or an end is left alone."""
+    stored = await means.store.load(claim.run_id)
+    if stored.request is not None and stored.row.ended_at is None:
+        await _end(means, claim, stored, Status.FAILED, Reason.ENGINE_FAULT, message)
+
+
 async def _define(means: Means, claim: Claim, stored: StoredRun, request: Mapping[str, Any]) -> StoredRun:
     """Give the run its spec, or end it where that can't be; return it as it is then.
 

@@ -10,14 +10,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from stretto.core.errors import FenceLostError, NotFoundError, RunBusyError, StoreError, StrettoError
+from stretto.core.errors import FenceLostError, NotFoundError, RunBusyError, StoreError
 from stretto.core.ports import Claim, Wanted
 from stretto.engine.conductor import CANCEL
 from stretto.engine.leases import Lease, hold
 from stretto.engine.slots import Slots
-from stretto.engine.tenure import Means, Tenure, carry_on
+from stretto.engine.tenure import Means, Tenure, carry_on, give_up
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +25,11 @@ POLL_S: Final = 5.0
 """How long to rely on the store to tell of changes before looking all the same."""
 IDLE_SHARE: Final = 9.0
 """How many times as long as a look took the next one waits at least: looking takes no more than a tenth of the time."""
-RETRY_S: Final = (0.2, 30.0)
+RETRY_S: Final = (0.2, 5.0)
 """The shortest and longest wait before something is tried again that failed for want of the store or by a bug."""
 RELEASE_TIMEOUT_S: Final = 3.0
+DRAIN_S: Final = 8.0
+"""How long a drain may take. It takes milliseconds, unless the store is away."""
 REAP_EVERY_S: Final = 600.0
 """How often what is left of runs that are over is looked for. Every take-over cleans up after its own run at once."""
 
@@ -74,8 +76,11 @@ class Worker:
         self._reap = reap
         self._held: dict[str, _Held] = {}
         self._news = asyncio.Event()
+        self._freed = asyncio.Event()
         self._draining = asyncio.Event()
         self._ended = asyncio.Event()
+        self._task: asyncio.Task[Any] | None = None
+        self._cut_off = False
         self._group: asyncio.TaskGroup | None = None
         self._lease: Lease | None = None
 
@@ -84,38 +89,46 @@ class Worker:
         """How many runs are held now."""
         return len(self._held)
 
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Return for each driver how many slots are taken, and how many there are."""
+        return self._slots.usage()
+
+    @property
+    def room(self) -> int:
+        """How many more runs it would take now."""
+        return 0 if self._lease is None or self._draining.is_set() else max(0, self._terms.runs - self.held)
+
+    async def wait_for_room(self) -> None:
+        """Come back when there is room for one more run."""
+        while self.room == 0:
+            self._freed.clear()
+            await self._wait_for(self._freed, POLL_S)
+
     async def run(self) -> None:
         """Conduct runs until `drain` is called; whatever goes wrong with the store in between is waited out."""
-        pause_s, tenures = RETRY_S[0], 0
+        self._task = asyncio.current_task()
         try:
-            while not self._draining.is_set():
-                tenures += 1
-                owner = f"{self._name}/{tenures}"  # what was held under a lease that ran out is anybody's
-                try:
-                    async with hold(
-                        self._means.store, owner, lease_s=self._terms.lease_s, place=self._terms.place
-                    ) as lease:
-                        pause_s = RETRY_S[0]
-                        await self._serve(lease)
-                    await self._give_up_lease(owner)
-                except StoreError as error:
-                    log.warning("conductor without its store", extra={"owner": owner, "error": error.message})
-                except Exception:
-                    log.exception("bug in the conductor", extra={"owner": owner})
-                else:
-                    return
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise asyncio.CancelledError  # a TaskGroup that has an error of its own to tell forgets that
-                await self._pause(pause_s)
-                pause_s = min(2 * pause_s, RETRY_S[1])
+            await self._work()
+        except asyncio.CancelledError:
+            if not self._cut_off or (self._task is not None and self._task.uncancel() > 0):
+                raise  # not (only) our own `drain`
         finally:
             self._ended.set()
 
     async def drain(self) -> None:
-        """Claim nothing more, hand all runs over and return when that is done. Attempts go on; others adopt them."""
+        """Claim nothing more, hand all runs over and return when that is done. Attempts go on; others adopt them.
+
+        What can't be handed over in time, as the store is away, is let go: its lease runs out.
+        """
         self._draining.set()
         self._news.set()
-        await self._ended.wait()
+        self._freed.set()
+        await self._wait_for(self._ended, DRAIN_S)
+        if not self._ended.is_set() and self._task is not None:
+            log.warning("drain cut short", extra={"owner": self._name, "held": self.held})
+            self._cut_off = True
+            self._task.cancel()
+            await self._ended.wait()
 
     async def take(self, run_id: str) -> None:
         """Claim this run and return once it is defined or over, or held by another; for runs that a queue tells of.
@@ -123,7 +136,8 @@ class Worker:
         NotFoundError; StoreError where nothing can be claimed now: while the store is away, or the worker is being drained.
         """
         while self.held >= self._terms.runs and not self._draining.is_set():
-            await self._wait_for(self._news, POLL_S)
+            self._freed.clear()
+            await self._wait_for(self._freed, POLL_S)
         group, lease = self._group, self._lease
         if group is None or lease is None or self._draining.is_set():
             raise StoreError("this conductor claims nothing now")
@@ -135,7 +149,7 @@ class Worker:
                 claim = await self._means.store.claim(run_id, lease.owner, lease.place)
             except RunBusyError:
                 return
-            if self._draining.is_set():
+            if self._lease is not lease or self._draining.is_set():
                 await self._release(claim, lease)
                 raise StoreError("this conductor claims nothing any more")
             held = self._begin(group, lease, claim)
@@ -146,13 +160,52 @@ class Worker:
         if not held.defined.is_set():
             raise StoreError(f"run {run_id} was handed over before it was defined")
 
+    async def give_up(self, run_id: str, message: str) -> None:
+        """End a run that has no spec as `failed`, with reason `engine_fault`; one that has a spec or an end is left alone.
+
+        NotFoundError; StoreError as of `take`, RunBusyError where a live conductor has the run, this one for example.
+        """
+        lease = self._lease
+        if lease is None or self._draining.is_set():
+            raise StoreError("this conductor claims nothing now")
+        if run_id in self._held:
+            raise RunBusyError(f"run {run_id} is being conducted here")
+        claim = await self._means.store.claim(run_id, lease.owner, lease.place)
+        try:
+            await give_up(self._means, claim, message)
+        finally:
+            await self._release(claim, lease)
+
     # ------------------------------------------------------------------------------------------------------ serving
+
+    async def _work(self) -> None:
+        """Hold one lease after the other, until the worker is drained."""
+        pause_s, tenures = RETRY_S[0], 0
+        while not self._draining.is_set():
+            tenures += 1
+            owner = f"{self._name}/{tenures}"  # what was held under a lease that ran out is anybody's
+            terms = self._terms
+            try:
+                async with hold(self._means.store, owner, lease_s=terms.lease_s, place=terms.place) as lease:
+                    pause_s = RETRY_S[0]
+                    await self._serve(lease)
+                await self._give_up_lease(owner)
+            except StoreError as error:
+                log.warning("conductor without its store", extra={"owner": owner, "error": error.message})
+            except Exception:
+                log.exception("bug in the conductor", extra={"owner": owner})
+            else:
+                return
+            _heed_cancel()
+            await self._pause(pause_s)
+            pause_s = min(2 * pause_s, RETRY_S[1])
 
     async def _serve(self, lease: Lease) -> None:
         """Take and conduct runs under this lease until the worker is drained."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group, self._lease = group, lease
+                self._freed.set()
                 helpers = [
                     group.create_task(self._watch(), name="watch for changes"),
                     group.create_task(self._reap_now_and_then(), name="reap"),
@@ -218,8 +271,8 @@ class Worker:
             try:
                 if count := await self._reap():
                     log.info("removed what was left behind", extra={"count": count})
-            except (StrettoError, OSError) as error:
-                log.warning("nothing removed of what is left behind", extra={"error": str(error)})
+            except Exception as error:
+                log.warning("what is left behind could not be removed", exc_info=error)
             await asyncio.sleep(REAP_EVERY_S)
 
     # -------------------------------------------------------------------------------------------------------- a run
@@ -234,6 +287,7 @@ class Worker:
         if self._held.get(held.claim.run_id) is held:  # else it was released, and claimed again at once
             del self._held[held.claim.run_id]
         self._news.set()
+        self._freed.set()
 
     async def _hold_run(self, held: _Held, lease: Lease) -> None:
         """Carry a run on until it is over or lost, and release it."""
@@ -262,6 +316,7 @@ class Worker:
                 log.warning("run interrupted", extra={"run": run_id, "error": error.message})
             except Exception:
                 log.exception("bug while a run was conducted", extra={"run": run_id})
+            _heed_cancel()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_S[1])
 
@@ -299,3 +354,10 @@ class Worker:
                 await event.wait()
         except TimeoutError:
             pass
+
+
+def _heed_cancel() -> None:
+    """End the task if that was asked for: a TaskGroup that has an error of its own to tell forgets it (Python 3.11)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeVar
 
 from stretto.core.errors import StrettoError
 from stretto.core.events import Artifact
+from stretto.core.frozen import frozen
 from stretto.core.states import FINAL, Reason, Status
 
 SCHEMA: Final = "stretto.report/1"
@@ -25,7 +25,7 @@ EXIT_CANCELED: Final = 4
 EXIT_TIMED_OUT: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptReport:
     """One try at a job.
 
@@ -85,7 +85,7 @@ class JobReport:
     kept_from: Kept | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StageReport:
     """One stage. `started_at` is that of its first job to start, `ended_at` that of its last job to end."""
 
@@ -96,7 +96,7 @@ class StageReport:
     jobs: tuple[JobReport, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunReport:
     """The run itself. `queue_s` is the time from its submission to its start, `duration_s` from there to its end or to now.
 
@@ -125,7 +125,7 @@ class RunReport:
     retry_of: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CriticalPath:
     """The jobs on the longest way through the graph, first to last, and the sum of their durations."""
 
@@ -133,7 +133,7 @@ class CriticalPath:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """All that is told of one run, as of `generated_at`. `counts` has the number of jobs for every status."""
 

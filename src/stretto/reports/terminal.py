@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
 
+from stretto.core.frozen import frozen
 from stretto.core.states import Status
 
 BLANKS: Final = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
@@ -81,7 +81,7 @@ def cut(text: str, cells: int, ellipsis: str) -> str:
     return text[:end] + ellipsis
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cell:
     """A field of a table: harmless text and, where colours are wanted, the ANSI code it is painted with."""
 
@@ -89,7 +89,7 @@ class Cell:
     paint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Style:
     """How to write for a certain reader: with ANSI colours or not, beyond ASCII or not, `columns` wide, in which zone.
 

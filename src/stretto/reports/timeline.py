@@ -6,11 +6,11 @@ and stay sharp on a phone. Colours are classes; the page's style sheet knows the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
 from typing import Final
 
+from stretto.core.frozen import frozen
 from stretto.reports import human
 from stretto.reports.model import AttemptReport, JobReport, Report
 from stretto.reports.terminal import plain
@@ -25,7 +25,7 @@ STEPS_S: Final = (
 """Distances between the lines of the axis that people can count with."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Axis:
     """The time from `start`, over `span_s` seconds, as 0 to 100 percent."""
 

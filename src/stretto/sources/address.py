@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from stretto.core.errors import SourceError
+from stretto.core.frozen import frozen
 
 _TRANSPORTS = "a local path, file://, https://, http://, ssh:// or user@host:path"
 

@@ -10,11 +10,11 @@ import asyncio
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import SourceError
+from stretto.core.frozen import frozen
 from stretto.sources.address import Address
 from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, git
 from stretto.sources.disk import kept_on_disk
@@ -31,7 +31,7 @@ LOCK_TIMEOUT_S: Final = NETWORK_TIMEOUT_S
 """For another process that makes a checkout of the same repository, submodules included."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checkouts:
     """The checkouts in `directory`, as `<repository>/<commit>`. Any number of tasks and processes at once."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import DiskFullError, SourceError, StrettoError
+from stretto.core.frozen import frozen
 from stretto.sources.disk import FULL_HINT
 
 KILLED_TIMEOUT_S: Final = 5.0

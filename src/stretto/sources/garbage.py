@@ -10,11 +10,11 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Set
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from stretto.core.frozen import frozen
 from stretto.sources.lock import LockTimeoutError, locked
 from stretto.sources.removal import remove_tree
 from stretto.sources.usage import take_away, used_at
@@ -23,7 +23,7 @@ _LOCK_TIMEOUT_S: Final = 1.0
 """A repository that is busy is left for the next time."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Entry:
     """A checkout or mirror. `shared` are its files (device, inode) with several links, each with its size."""
 

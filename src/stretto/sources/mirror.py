@@ -11,7 +11,6 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +44,7 @@ class UnknownCommitError(SourceError):
     """The repository was reached, and has no such commit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mirrors:
     """The mirrors in `directory`. Any number of tasks and processes at once. `packs` gives those of uploads."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import SourceError
+from stretto.core.frozen import frozen
 from stretto.core.spec import SourceSpec
 from stretto.sources.address import Address
 from stretto.sources.command import LOCAL_TIMEOUT_S, failure, git, run
@@ -23,7 +24,7 @@ BRANCHES: Final = "refs/heads/"
 TAGS: Final = "refs/tags/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResolvedSource:
     """A commit that is there. `git_directory` is where its objects can be read, `top` the working tree it came from.
 
@@ -37,7 +38,7 @@ class ResolvedSource:
     fetched_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Commit:
     hash: str
     message: str

@@ -9,20 +9,30 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from stretto.core.errors import DriverError
+from stretto.core.frozen import frozen
 from stretto.core.ports import ArtifactFile, Tree
 from stretto.core.states import Reason
 from stretto.sources.collect import collect_files, compile_patterns
 from stretto.sources.disk import FULL, kept_on_disk
 from stretto.sources.layering import copy_layers, link_layers
-from stretto.sources.mount import fits, is_mounted, mount_overlay, overlay_options, unmount
+from stretto.sources.mount import fits, is_idle, is_mounted, mount_overlay, overlay_options, unmount
 from stretto.sources.removal import remove_tree
 
-__all__ = ["View", "close_view", "collect", "discard_view", "is_untouched", "open_view", "remove_view"]
+__all__ = [
+    "View",
+    "close_view",
+    "collect",
+    "discard_view",
+    "is_as_new",
+    "is_untouched",
+    "open_view",
+    "remove_view",
+    "state_of",
+]
 
 Kind = Literal["overlay", "copy"]
 
@@ -35,7 +45,7 @@ _VOLATILE: Final = "work/work/incompat/volatile"
 _MADE_BY_KERNEL: Final = (_VOLATILE, "work/work/incompat", "work/work")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class View:
     """An attempt's files. `path` is where they are, or, before an overlay is mounted, an empty directory for it.
 
@@ -122,6 +132,26 @@ def is_untouched(directory: Path) -> bool:
             return next(entries, None) is None
     except OSError:
         return False
+
+
+def state_of(directory: Path) -> tuple[object, ...] | None:
+    """Return what differs, for a view that is an overlay, once anything was changed in it; None for any other view.
+
+    Every change in an overlay changes its upper directory, be it only the mode of the tree's root. The kernel keeps the time of
+    the last one; its clock ticks every few milliseconds, so what a change within one tick leaves is looked at too.
+    """
+    upper = f"{directory}/upper"
+    try:
+        found = os.stat(upper)  # noqa: PTH116 - every attempt comes by here
+        marks = tuple(os.listxattr(upper))
+    except OSError:
+        return None
+    return (found.st_ctime_ns, found.st_mtime_ns, found.st_mode, found.st_uid, found.st_gid, marks)
+
+
+def is_as_new(directory: Path, state: tuple[object, ...]) -> bool:
+    """Say whether the view is still as when `state_of` gave `state`, mounted, and used by nobody."""
+    return is_untouched(directory) and state_of(directory) == state and is_idle(directory / "tree")
 
 
 def _open(lowers: tuple[Path, ...], directory: Path, mount: bool, overlay: bool, *, may_copy: bool) -> View | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stretto.core.errors import SchemaError
+from stretto.core.frozen import frozen
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS migration (
@@ -23,7 +24,7 @@ CREATE TABLE IF NOT EXISTS migration (
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Migration:
     """One numbered step; `checksum` is the SHA-256 of its text."""
 

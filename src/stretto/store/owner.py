@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
+
+from stretto.core.frozen import frozen
 
 _PROC = Path("/proc")
 _DEAD_STATES = frozenset({"Z", "X", "x"})
 """proc(5), /proc/pid/stat field 3: a zombie still has a pid, but will never write again."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Process:
     """A process, for ever: `realm` (boot and PID namespace) says where `pid` means something, `start` that it is not a later one.
 

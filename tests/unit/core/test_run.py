@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stretto.core import events as ev
+from stretto.core.decide import advance
 from stretto.core.errors import TransitionError
 from stretto.core.run import Run
 from stretto.core.states import FINAL, TRANSITIONS, Status, roll_up
@@ -82,3 +83,55 @@ def test_final_statuses_have_no_way_out() -> None:
 def test_roll_up_gives_a_group_the_status_of_its_members(members: str, group: str) -> None:
     """A stage is what its jobs make it."""
     assert roll_up(Status(member) for member in members.split()) == Status(group)
+
+
+# ------------------------------------------------------------------------------------------------------------ being kept
+
+
+def kept(name: str) -> ev.JobKept:
+    return ev.JobKept(EPOCH, name, f"earlier/{name}/2", 1, (ev.Artifact("out", 1, "ab" * 32),))
+
+
+def test_kept_jobs_count_as_successes_for_all_that_comes_after() -> None:
+    """Needs and stages see a kept job as a success; it never starts, and what waits only for kept jobs starts first."""
+    run = Run("r", spec(job("a1"), job("a2"), job("b1", "b"), job("c1", "c", needs=["a1"]), job("c2", "c")))
+    run.apply(ev.RunSubmitted(EPOCH))
+    for name in ("a1", "b1"):
+        run.apply(kept(name))
+    assert not run.ripe
+    run.apply(ev.RunStarted(EPOCH))
+    assert [run.jobs[i].spec.name for i in run.ripe] == ["a2", "c1"]
+    run.apply(ev.AttemptStarting(EPOCH, "a2", 1))
+    run.apply(ev.AttemptEnded(EPOCH, "a2", 1, OK))
+    assert [run.jobs[i].spec.name for i in run.ripe] == ["c1", "c2"]
+    assert (run.stage_status(0), run.stage_status(1)) == (Status.SUCCESS, Status.SUCCESS)
+    assert run.artifacts_key(run.job("a1")).text == "earlier/a1/2"
+    assert run.artifacts_key(run.job("a2")).text == "r/a2/1"
+    assert [artifact.path for artifact in run.job("a1").artifacts] == ["out"]
+
+
+def test_run_of_kept_jobs_only_is_a_success() -> None:
+    """Nothing is left to do: the run starts and ends."""
+    run = Run("r", spec(job("a1"), job("b1", "b")))
+    for event in (ev.RunSubmitted(EPOCH), kept("a1"), kept("b1")):
+        run.apply(event)
+    made = advance(run, EPOCH, free_slots={"fake": 1}, draw=lambda: 0.0)
+    assert [type(event) for event in made] == [ev.RunStarted, ev.RunEnded]
+    assert run.status is Status.SUCCESS
+
+
+def test_jobs_are_kept_before_the_start_and_once() -> None:
+    """Nothing is kept of a run that was not submitted or has begun, nor twice, nor of a job that it does not have."""
+    run = Run("r", spec(job("a1"), job("a2")))
+    with pytest.raises(TransitionError):
+        run.apply(kept("a1"))
+    run.apply(ev.RunSubmitted(EPOCH))
+    run.apply(kept("a1"))
+    for name in ("a1", "nobody"):
+        with pytest.raises(TransitionError):
+            run.apply(kept(name))
+    run.apply(ev.RunStarted(EPOCH))
+    with pytest.raises(TransitionError):
+        run.apply(kept("a2"))
+    with pytest.raises(TransitionError):
+        run.apply(ev.AttemptStarting(EPOCH, "a1", 1))

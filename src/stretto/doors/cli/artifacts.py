@@ -30,16 +30,19 @@ def command(options: Options, run: str, job: str | None, directory: Path | None)
     Files come to DIR/JOB/PATH, with --job to DIR/PATH. Where a file is there already and differs, nothing is written; links
     that lead out of DIR are left out.
     """
-    stored = asyncio.run(_find(options, run, job))
+    asyncio.run(_artifacts(options, run, job, directory))
+
+
+async def _artifacts(options: Options, run: str, job: str | None, directory: Path | None) -> None:
+    async with options.open() as waist:
+        stored = await waist.artifacts(await find_run(waist, run), job=job)
+        if directory is not None:
+            plan = plan_download(stored, directory, by_job=job is None)
+            done = await download(waist, plan, directory)
     if directory is None:
         _tell(options, stored)
     else:
-        _tell_done(options, download(plan_download(stored, directory, by_job=job is None), directory), directory)
-
-
-async def _find(options: Options, run: str, job: str | None) -> list[StoredArtifact]:
-    async with options.open() as waist:
-        return await waist.artifacts(await find_run(waist, run), job=job)
+        _tell_done(options, done, directory)
 
 
 def _tell(options: Options, stored: list[StoredArtifact]) -> None:

@@ -15,13 +15,14 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from stretto.core import events as ev
-from stretto.core.errors import InputError, StrettoError
+from stretto.core.errors import InputError, ServerError, StrettoError
+from stretto.core.ports import RunRow
 from stretto.core.run import Run
 from stretto.core.states import Reason, Status
 from stretto.doors.cli.failure import INTERRUPTED
 from stretto.doors.cli.logs import last_lines
 from stretto.doors.cli.options import Options, is_terminal, say
-from stretto.doors.cli.progress import PlainProgress, Progress, Silence
+from stretto.doors.cli.progress import PlainProgress, Progress, Silence, headline
 from stretto.doors.cli.request import user
 from stretto.doors.cli.text import output_line
 from stretto.reports import human, text
@@ -61,6 +62,13 @@ def progress_for(options: Options, *, runs: int = 1) -> Progress:
 
         return LiveProgress(stream, options.style(stream), leaves_picture=options.json)
     return PlainProgress(stream, options.style(stream), wants_output=options.verbose, names_runs=runs > 1)
+
+
+def show_headlines(progress: Progress, options: Options, rows: Sequence[RunRow]) -> None:
+    """Show a line for each run that begins."""
+    style = options.style(sys.stderr if options.json else sys.stdout)
+    for row in rows:
+        progress.say(headline(row, style))
 
 
 class Carrier:
@@ -127,6 +135,8 @@ class Carrier:
             await self._waist.cancel(run, by=user(), force=force)
         except InputError:
             pass  # it was over before
+        except ServerError as error:
+            self._progress.say(f"the server was not told to cancel: {error.message}")
 
     def _hand_over(self, number: signal.Signals) -> None:
         self._signal = number
@@ -136,9 +146,11 @@ class Carrier:
     def _tell_how_to_resume(self) -> None:
         name = self._signal.name if self._signal is not None else "interrupted"
         for run in self._runs:
-            say(
-                f"{name}: run {run} is left as it is, its jobs go on; carry it on with `stretto resume {run}`", err=True
-            )
+            if self._waist.is_server:
+                told = f"run {run} goes on at the server; follow it"
+            else:
+                told = f"run {run} is left as it is, its jobs go on; carry it on"
+            say(f"{name}: {told} with `stretto resume {run}`", err=True)
 
     def _aside(self, doing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(doing)

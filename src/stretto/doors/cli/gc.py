@@ -12,11 +12,9 @@ import click
 from stretto.doors.cli.command import command as declare
 from stretto.doors.cli.options import Options, say
 from stretto.reports.human import count, size
-from stretto.settings import Settings
 from stretto.waist import Swept
 
-GIB: Final = 1024**3
-_UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": GIB, "T": 1024**4}
+_UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on only
@@ -48,10 +46,7 @@ def command(options: Options, keep_days: float | None, max_size: int | None, dry
 
     Runs that are not over are never touched, nor what belongs to them.
     """
-    settings = options.settings()
-    days = settings.keep.days if keep_days is None else keep_days
-    limit = int(settings.keep.max_gb * GIB) if max_size is None else max_size
-    swept = asyncio.run(_sweep(options, settings, days, limit, dry_run))
+    swept = asyncio.run(_sweep(options, keep_days, max_size, dry_run))
     if options.json:
         data = {"runs": swept.runs, "attempts": swept.attempts, "freed_bytes": swept.freed_bytes, "dry_run": dry_run}
         say(json.dumps(data))
@@ -60,6 +55,6 @@ def command(options: Options, keep_days: float | None, max_size: int | None, dry
         say(f"would delete {what}" if dry_run else f"deleted {what}; freed {size(swept.freed_bytes)}")
 
 
-async def _sweep(options: Options, settings: Settings, days: float, limit: int, dry_run: bool) -> Swept:
-    async with options.open(settings) as waist:
-        return await waist.gc(keep_days=days, max_bytes=limit, dry_run=dry_run)
+async def _sweep(options: Options, keep_days: float | None, max_bytes: int | None, dry_run: bool) -> Swept:
+    async with options.open() as waist:
+        return await waist.gc(keep_days=keep_days, max_bytes=max_bytes, dry_run=dry_run)

@@ -33,7 +33,7 @@ COLLECT_EVERY = (700, 10, 10)
 
 
 class Options:
-    """The options that every command takes. `opener` stands in for `wiring.open_service` in tests."""
+    """The options that every command takes. `opener` stands in for `server.open_waist` in tests."""
 
     def __init__(self, opener: Opener | None = None) -> None:
         self.json = False
@@ -42,6 +42,7 @@ class Options:
         self.color = "auto"
         self.home: Path | None = None
         self.config: Path | None = None
+        self.server: str | None = None
         self._opener = opener
 
     def settings(self) -> Settings:
@@ -53,6 +54,10 @@ class Options:
             environment["STRETTO_HOME"] = str(self.home.absolute())
         if self.config is not None:
             environment["STRETTO_CONFIG"] = str(self.config)
+        if self.server is not None:
+            environment["STRETTO_SERVER"] = self.server
+        elif self.home is not None:
+            environment["STRETTO_SERVER"] = ""  # who names a home here means it, whatever server is set elsewhere
         return load(environment)
 
     def open(self, settings: Settings | None = None) -> AbstractAsyncContextManager[Waist]:
@@ -61,11 +66,11 @@ class Options:
         if self._opener is not None:
             return self._opener(settings)
         from stretto.doors.cli.journal import listen
-        from stretto.wiring import open_service
+        from stretto.doors.cli.server import open_waist
 
         listen(quiet=self.quiet, verbose=self.verbose)
         gc.set_threshold(*COLLECT_EVERY)
-        return open_service(settings)
+        return open_waist(settings)
 
     def style(self, stream: TextIO) -> Style:
         """Return how to write to this stream: in colours on a terminal, unless NO_COLOR or `--color` say otherwise."""
@@ -110,6 +115,7 @@ def shared_options() -> list[click.Option]:
         option("-q", "--quiet", is_flag=True, help="Print results and errors only."),
         option("-v", "--verbose", is_flag=True, help="Print more."),
         option("--home", type=path, metavar="DIR", help="Where state is kept (STRETTO_HOME)."),
+        option("--server", metavar="URL", help="The server to talk to, or `none` (STRETTO_SERVER)."),
         option("--config", type=path, metavar="FILE", help="The settings file (STRETTO_CONFIG)."),
         option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours; auto: on a terminal."),
     ]

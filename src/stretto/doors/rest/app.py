@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from stretto import __version__
 from stretto.doors.rest import (
     admin,
     artifacts,
     definitions,
+    hooks,
     openapi,
     output,
     problem,
@@ -21,7 +21,6 @@ from stretto.doors.rest import (
 )
 from stretto.doors.rest.deps import Door
 from stretto.doors.rest.frame import Frame
-from stretto.doors.rest.segment import PREFIX
 
 MIB: Final = 1024 * 1024
 
@@ -32,13 +31,11 @@ Runs the pipelines of git repositories. Every error is a problem of RFC 9457; th
 """
 
 
-def build(door: Door, *, more: Sequence[APIRouter] = ()) -> FastAPI:
-    """Return the application; `more` are routers of other modules, below the same prefix."""
+def build(door: Door) -> FastAPI:
+    """Return the application."""
     app = bare(door)
-    for part in (runs, output, artifacts, definitions, uploads, admin):
+    for part in (runs, output, artifacts, definitions, uploads, hooks, admin):
         app.include_router(part.router)
-    for router in more:
-        app.include_router(router, prefix=PREFIX)
     return app
 
 

@@ -71,6 +71,8 @@ class Door:
     tables: Tables
     metrics: Metrics
     is_conducting: Callable[[], bool] | None = None
+    queue_trouble: Callable[[], str | None] | None = None
+    """What is wrong with the message queue; None where there is no queue."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is to end: events stop, and who follows them goes on elsewhere."""
 

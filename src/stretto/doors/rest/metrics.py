@@ -68,5 +68,5 @@ class Metrics:
             self._counted_s = time.monotonic()
         for driver, (used, total) in self._slots().items():
             self._used.labels(driver).set(used)
-            self._free.labels(driver).set(total - used)
+            self._free.labels(driver).set(max(0, total - used))
         return generate_latest(self.registry)

@@ -288,9 +288,10 @@ class Version(_Answer):
 
 
 class Health(_Answer):
-    """That the server answers, or is ready."""
+    """That the server answers, or is ready; `degraded`: it accepts all, and something is late, as `told` says."""
 
-    status: Literal["ok"]
+    status: Literal["ok", "degraded"]
+    told: str | None = None
 
 
 class WrongField(_Answer):

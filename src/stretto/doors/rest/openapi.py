@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from stretto.doors.rest import model
+from stretto.doors.rest import model, trigger_model
 from stretto.reports import schema
 
 _REF: Final = "#/components/schemas/"
@@ -63,7 +63,7 @@ def _without_null(document: dict[str, Any]) -> None:
 def _components() -> dict[str, Any]:
     """Return all shapes by name; those of a report are of its own schema."""
     found: dict[str, Any] = {}
-    for shapes, mode in ((model.BODIES, "validation"), (model.ANSWERS, "serialization")):
+    for shapes, mode in ((model.BODIES + trigger_model.BODIES, "validation"), (model.ANSWERS, "serialization")):
         _, made = models_json_schema([(it, mode) for it in shapes], ref_template=_REF + "{model}")  # type: ignore[misc]
         found |= made["$defs"]
     report = schema.load()

@@ -18,7 +18,7 @@ from stretto.core.events import Event, to_record
 from stretto.core.states import FINAL
 from stretto.doors.rest import model
 from stretto.doors.rest.deps import Backend, Caller, Reader, answers
-from stretto.doors.rest.openapi import gives
+from stretto.doors.rest.openapi import ref
 from stretto.doors.rest.problem import ProblemError, problem_of
 from stretto.doors.rest.segment import PREFIX, Name, RunRef
 from stretto.doors.rest.stream import SSE, Stream, record, with_heartbeats
@@ -39,6 +39,12 @@ _LOG: Final[dict[int | str, dict[str, Any]]] = {
     },
     206: {"description": "The range of the output.", "content": {"text/plain": _TEXT}},
 }
+_EVENTS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The events up to now; as server-sent events, until the run is over (id: their number).",
+        "content": {"application/json": {"schema": ref(model.Events)}, SSE: _TEXT},
+    }
+}
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=r"^[0-9]{1,18}$")]
 Offset = Annotated[int, Query(ge=0, le=2**62)]
 
@@ -58,10 +64,11 @@ async def read_log(
 ) -> Response:
     """Give the output of an attempt."""
     row, waist = await caller.run(run), caller.door.waist
-    wanted = LogRequest(row.id, job, attempt, follow, offset)
+    as_events = _wants_events(request)
+    wanted = LogRequest(row.id, job, attempt, follow or as_events, offset)
     size = await _size(waist, wanted)
-    if _wants_events(request):
-        wanted = replace(wanted, follow=True, offset=offset if last_event_id is None else int(last_event_id))
+    if as_events:
+        wanted = replace(wanted, offset=offset if last_event_id is None else int(last_event_id))
         return _events(_log_events(waist, wanted), caller)
     if lines:
         return Stream(_lines(waist, wanted), media_type=LINES)
@@ -74,14 +81,7 @@ async def read_log(
     return _part(waist, wanted, size, request.headers.get("range"), headers)
 
 
-@router.get(
-    "/runs/{run}/events",
-    response_class=Response,
-    responses=gives(
-        model.Events, "The events up to now; as server-sent events, until the run is over (id: their number)."
-    )
-    | answers(404),
-)
+@router.get("/runs/{run}/events", response_class=Response, responses=_EVENTS | answers(404))
 async def read_events(
     request: Request,
     caller: Reader,
@@ -98,15 +98,10 @@ async def read_events(
     return JSONResponse({"events": [_numbered(number, event) for number, event in events]})
 
 
-for _route in router.routes:  # one description for both media types of events
-    if getattr(_route, "path", "").endswith("/events"):
-        _route.responses[200]["content"][SSE] = _TEXT  # type: ignore[attr-defined]
-
-
 async def _size(waist: Backend, wanted: LogRequest) -> int:
     """Return how much output there is; NotFoundError, but not for a follower of what is still to start."""
     try:
-        return await waist.log_size(wanted)
+        return await waist.log_size(replace(wanted, follow=False))  # which would wait for the attempt
     except NotFoundError:
         if not wanted.follow or wanted.attempt is not None:
             raise

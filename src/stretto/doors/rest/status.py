@@ -32,7 +32,10 @@ async def health() -> JSONResponse:
 
 @router.get("/ready", responses=gives(model.Health, "It can do its work.") | errors(500, 503))
 async def ready(request: Request) -> JSONResponse:
-    """Say whether the store can be reached and, where this process conducts, its conductor is alive."""
+    """Say whether the store can be reached and, where this process conducts, its conductor is alive.
+
+    A message queue that is away makes it `degraded`: what is accepted waits in the store.
+    """
     door = door_of(request)
     missing = [] if door.is_conducting is None or door.is_conducting() else ["its conductor is not alive"]
     try:
@@ -42,6 +45,8 @@ async def ready(request: Request) -> JSONResponse:
     if missing:
         headers = {"Retry-After": str(RETRY_S)}
         raise ProblemError(503, "not ready: " + ", and ".join(missing), word="not-ready", headers=headers)
+    if door.queue_trouble is not None and (trouble := door.queue_trouble()) is not None:
+        return JSONResponse({"status": "degraded", "told": f"runs are accepted and start later: {trouble}"})
     return JSONResponse({"status": "ok"})
 
 

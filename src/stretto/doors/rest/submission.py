@@ -17,7 +17,7 @@ def request_of(body: Submit, caller: Caller, *, header_key: str | None = None) -
     key = header_key or body.idempotency_key
     if header_key and body.idempotency_key not in (None, header_key):
         raise ProblemError(422, "the header Idempotency-Key and the body's idempotency_key are not the same")
-    _check_driver(body.driver, caller.door.settings)
+    check_driver(body.driver, caller.door.settings)
     return RunRequest(
         repository=_repository(body, caller),
         directory=Path("/"),
@@ -54,7 +54,7 @@ def _repository(body: Submit, caller: Caller) -> str | None:
     return address
 
 
-def _check_driver(driver: str | None, settings: Settings) -> None:
+def check_driver(driver: str | None, settings: Settings) -> None:
     """Refuse a driver that callers may not choose: `process` runs what they send as the server's own user."""
     allowed = {settings.driver, *settings.api.drivers.replace(",", " ").split()}
     if driver is not None and driver not in allowed:

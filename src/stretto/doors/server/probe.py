@@ -10,10 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-import aio_pika
-import aiormq.exceptions
-
 from stretto.core.errors import SettingsError, StrettoError
+from stretto.doors.amqp.probe import probe as probe_queue
 from stretto.doors.server.serve import Role, check_tls, refuse_open
 from stretto.reports.human import size
 from stretto.settings import Settings
@@ -42,7 +40,7 @@ async def probe(settings: Settings, role: Role, *, insecure: bool) -> list[Findi
         ("git", _git),
     ]
     if settings.queue:
-        checks.append(("queue", lambda: _queue(settings.queue)))
+        checks.append(("queue", lambda: probe_queue(settings.queue)))
     if role.conducts:
         checks.append((f"driver {settings.driver}", lambda: _driver(settings)))
     if role.api:
@@ -92,17 +90,6 @@ async def _git() -> str:
     if process.returncode != 0:
         raise SettingsError(f"git --version ends with {process.returncode}")
     return out.decode(errors="replace").strip()
-
-
-async def _queue(url: str) -> str:
-    try:
-        connection = await aio_pika.connect(url, timeout=PATIENCE_S)
-        await connection.close()
-    except (OSError, aiormq.exceptions.AMQPError, ValueError) as error:
-        raise SettingsError(
-            f"the queue can't be reached: {str(error) or type(error).__name__}", hint="set queue"
-        ) from error
-    return "it answers"
 
 
 async def _driver(settings: Settings) -> str:

@@ -22,6 +22,8 @@ from stretto.doors.rest.app import bare, build
 from stretto.doors.rest.deps import Door
 from stretto.doors.rest.metrics import Metrics
 from stretto.doors.server.local import announced
+from stretto.doors.server.queue import Queue, queueing
+from stretto.doors.server.triggering import triggering
 from stretto.engine.worker import Worker
 from stretto.service import Service
 from stretto.settings import Api, Settings
@@ -57,6 +59,7 @@ class Parts:
     service: Service
     worker: Worker
     gate: Gate
+    queue: Queue | None
     stop: asyncio.Event
 
 
@@ -71,8 +74,12 @@ async def serve(
         with _listening(settings.api, listens) as (listener, tls), _signals(stop):
             async with open_server(settings) as (service, worker):
                 tables = service.means.store.tables
-                async with open_gate(tables, rate_per_minute=settings.api.rate_per_minute) as gate:
-                    await _run(Parts(settings, role, service, worker, gate, stop), listener, tls, said)
+                async with (
+                    open_gate(tables, rate_per_minute=settings.api.rate_per_minute) as gate,
+                    _queueing(settings, service, worker if role.conducts else None) as queue,
+                    triggering(service, settings),
+                ):
+                    await _run(Parts(settings, role, service, worker, gate, queue, stop), listener, tls, said)
     except BaseExceptionGroup as group:
         raise _first(group) from group
 
@@ -82,6 +89,16 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+@asynccontextmanager
+async def _queueing(settings: Settings, service: Service, worker: Worker | None) -> AsyncIterator[Queue | None]:
+    """Give the queue of the settings, None where there is none."""
+    if not settings.queue:
+        yield None
+        return
+    async with queueing(settings, service, worker) as queue:
+        yield queue
 
 
 async def _run(parts: Parts, listener: socket.socket | None, tls: bool, said: Callable[[str], None]) -> None:
@@ -97,8 +114,15 @@ async def _run(parts: Parts, listener: socket.socket | None, tls: bool, said: Ca
         else:
             await _answer(parts, listener, tls, conducting, said)
         log.info("ending")
-        if conducting is not None:
-            await parts.worker.drain()
+        await _drain(parts)
+
+
+async def _drain(parts: Parts) -> None:
+    """Let others have the runs of this process; it may be called again."""
+    if parts.role.conducts:
+        if parts.queue is not None:
+            parts.queue.take_no_more()
+        await parts.worker.drain()
 
 
 async def _answer(
@@ -115,8 +139,9 @@ async def _answer(
         parts.gate,
         parts.settings,
         store.tables,
-        Metrics(),
+        Metrics(slots=parts.worker.usage),
         None if conducting is None else lambda: not conducting.done(),
+        None if (queue := parts.queue) is None else lambda: queue.trouble,
     )
     app = build(door) if parts.role.api else bare(door)
     server = BareServer(config(app, parts.settings.api, tls=tls))
@@ -128,11 +153,9 @@ async def _answer(
         log.info("serving", extra={"url": url})
         await parts.stop.wait()
         door.closing.set()
-        draining = group.create_task(parts.worker.drain(), name="drain") if conducting is not None else None
+        group.create_task(_drain(parts), name="drain")
         server.should_exit = True
         await serving
-        if draining is not None:
-            await draining
 
 
 @asynccontextmanager
@@ -177,7 +200,7 @@ def config(app: FastAPI, api: Api, *, tls: bool) -> uvicorn.Config:
 
 def refuse_open(api: Api, *, insecure: bool) -> None:
     """Refuse to listen where others can hear tokens go by; SettingsError."""
-    if bool(api.tls_cert) != bool(api.tls_key) and not api.tls_cert:
+    if api.tls_key and not api.tls_cert:
         raise SettingsError("api.tls_key is set and api.tls_cert is not")
     if api.tls_cert or api.proxies or insecure or _is_loopback(api.host):
         return

@@ -7,12 +7,12 @@ import json
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from stretto.core.events import Handle, Outcome
+from stretto.core.frozen import frozen
 from stretto.core.ports import Launch
 from stretto.core.spec import AttemptKey
 from stretto.core.states import Reason, Status
@@ -45,7 +45,7 @@ ENGINE_GONE_CODES: Final = frozenset({NOT_RELEASED_EXIT, RAN_BEFORE_EXIT, 255})
 """Exit codes of a container whose script left none: the wrapper's own, and what the engine says after it went down itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where an attempt is: the container's (and volume's) name, and the attempt's folder on this host."""
 

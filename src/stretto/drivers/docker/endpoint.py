@@ -6,12 +6,12 @@ import asyncio
 import shlex
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from stretto.core.errors import EngineUnavailableError, SettingsError
+from stretto.core.frozen import frozen
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 END_TIMEOUT_S = 2.0
@@ -65,7 +65,7 @@ class Channel:
             return  # it ended by itself a moment ago
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """The engine's address. `text` is for messages."""
 
@@ -81,7 +81,7 @@ class Endpoint:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnixEndpoint(Endpoint):
     """A socket of this host."""
 
@@ -92,7 +92,7 @@ class UnixEndpoint(Endpoint):
         return Channel(*await asyncio.open_unix_connection(self.path, limit=BUFFER_BYTES))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TcpEndpoint(Endpoint):
     """A TCP port; `certificates` None means without TLS, else the folder with `ca.pem`, `cert.pem` and `key.pem`."""
 
@@ -115,7 +115,7 @@ class TcpEndpoint(Endpoint):
         return Channel(*await asyncio.open_connection(self.host, self.port, ssl=context, limit=BUFFER_BYTES))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SshEndpoint(Endpoint):
     """A host reached with the user's own ssh; `arguments` end with the host. Its `docker system dial-stdio` is the far end."""
 

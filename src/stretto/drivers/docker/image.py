@@ -8,11 +8,11 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
 from stretto.core.errors import DriverError, EngineUnavailableError
+from stretto.core.frozen import frozen
 from stretto.core.states import Reason
 from stretto.drivers.docker.auth import credentials, encode
 from stretto.drivers.docker.client import FOREVER, MESSAGE_LIMIT, Client, RefusedError, field
@@ -24,7 +24,7 @@ PROGRESS_EVERY_S: Final = 2.0
 """How often a pull's progress is logged."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """An image of the engine; `user` is whom its containers run as, empty for root."""
 

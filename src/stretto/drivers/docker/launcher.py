@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from stretto.core.errors import DriverError
+from stretto.core.frozen import frozen
 from stretto.core.ports import Launch
 from stretto.core.states import Reason
 from stretto.drivers.docker import tree, wrapper
@@ -38,7 +38,7 @@ CREATE_TRIES: Final = 50
 CREATE_PAUSE_S: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What an attempt's container is made from. `user` is whom the script runs as, empty for root."""
 

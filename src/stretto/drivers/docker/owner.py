@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import DriverError, EngineUnavailableError
+from stretto.core.frozen import frozen
 from stretto.core.states import Reason
 from stretto.drivers.docker.client import Client, RefusedError, segment
 
@@ -17,7 +17,7 @@ FILE_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """The largest passwd or group file that is read; those of whole companies are smaller."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owner:
     """A user and its group, by number."""
 

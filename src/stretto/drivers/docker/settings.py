@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from stretto.core.frozen import frozen
 
 PullPolicy = Literal["missing", "always", "never"]
 
 GIB = 1024**3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DockerSettings:
     """How containers are made and the engine is reached."""
 

@@ -8,6 +8,7 @@ are shorter than the way there and back.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -35,9 +36,12 @@ from stretto.drivers.process.host import (
 from stretto.drivers.process.outcome import read_outcome
 from stretto.drivers.process.place import find_place
 from stretto.drivers.process.settings import ProcessSettings
+from stretto.drivers.process.spare import Spares
 from stretto.drivers.process.watch import Watch
 from stretto.sources.lock import LockTimeoutError, locked
 from stretto.sources.workspace import collect, discard_view, is_untouched, open_view
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -57,6 +61,7 @@ class ProcessDriver:
     def __init__(self, settings: ProcessSettings) -> None:
         self._settings = settings
         self._watches: dict[str, Watch] = {}
+        self._spares = Spares()
         self._growth = Growth(settings.log_delay_min_s, settings.log_delay_max_s)
 
     async def prepare(self, launch: Launch) -> None:
@@ -124,14 +129,10 @@ class ProcessDriver:
         if watch is not None and not watch.is_over:
             folder.mark_killed()
             await self._kill(handle.key, folder, watch)
-        try:
-            if is_untouched(folder.view) and is_young(_age_of(folder)):
-                _clear(handle.key, folder)  # half a millisecond, what the way to a thread and back would take as well
-            else:
-                await _finish(asyncio.to_thread(_clear, handle.key, folder))
-        except OSError as error:
-            raise map_os_error(error, f"{folder.path} can't be deleted", reason=Reason.TREE_FAILED) from error
+        await self._remove(handle.key, folder)
         self._forget(handle.key)
+        if not self._watches:
+            await self._drop_spares()
 
     async def orphans(self) -> Sequence[Handle]:
         """Return every attempt that has a directory."""
@@ -139,9 +140,35 @@ class ProcessDriver:
         return [self._handle(key, folder) for key, folder in found]
 
     async def close(self) -> None:
-        """Watch nothing any more."""
+        """Watch nothing any more, and remove what was kept of attempts that are over."""
         for key in list(self._watches):
             self._forget(key)
+        await self._drop_spares()
+
+    async def _remove(self, key: str, folder: Folder) -> None:
+        """Remove an attempt that is over; its tree may be kept as long as others are under way. DriverError."""
+        try:
+            if not (is_untouched(folder.view) and is_young(_age_of(folder))):
+                self._spares.forget(key)
+                await _finish(asyncio.to_thread(_clear, key, folder))
+            elif len(self._watches) == 1 or not self._keep(key, folder):
+                self._spares.forget(key)
+                _clear(key, folder)  # half a millisecond, what the way to a thread and back would take as well
+        except OSError as error:
+            raise map_os_error(error, f"{folder.path} can't be deleted", reason=Reason.TREE_FAILED) from error
+
+    def _keep(self, key: str, folder: Folder) -> bool:
+        """Kill what the attempt has left running and keep its tree for another one, if it is as new; say whether. OSError."""
+        kill_attempt(key, folder.read_pid(), age_s=_age_of(folder))
+        return self._spares.keep(key, folder)
+
+    async def _drop_spares(self) -> None:
+        """Remove the attempts whose trees were kept; what can't be removed now is found again as an orphan."""
+        if folders := self._spares.drain():
+            try:
+                await _finish(asyncio.to_thread(_discard, folders))
+            except OSError as error:
+                log.warning("spare trees not removed; gc will try again", exc_info=error)
 
     @asynccontextmanager
     async def _sole(self, launch: Launch, folder: Folder) -> AsyncIterator[None]:
@@ -161,7 +188,10 @@ class ProcessDriver:
             raise DriverError(f"job {launch.job.name!r} has no script to run", reason=Reason.START_FAILED)
         if not folder.is_started:  # else a shim may be about to read them
             folder.write(launch.key.text, launch.job.script)
+        is_new = not folder.view.exists() and not self._spares.take(launch, folder)
         view = await _finish(open_view(launch.tree, folder.view, overlay=self._settings.overlay))
+        if is_new:
+            self._spares.note(launch, folder)
         return find_place(view.path, launch.job.working_directory)
 
     def _has_shim(self, key: str, folder: Folder) -> bool:
@@ -232,6 +262,12 @@ def _clear(key: str, folder: Folder) -> None:
     """Kill what an attempt that is over has left running, and delete all its files. OSError."""
     if folder.is_there:
         kill_attempt(key, folder.read_pid(), age_s=_age_of(folder))
+        _discard([folder])
+
+
+def _discard(folders: Sequence[Folder]) -> None:
+    """Delete all files of attempts that have no process any more. OSError."""
+    for folder in folders:
         discard_view(folder.view)
         folder.delete()
 

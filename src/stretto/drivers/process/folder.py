@@ -96,10 +96,7 @@ class Folder:
 
     def unmark_started(self) -> None:
         """Take back the log that a spawn has opened before it failed. OSError."""
-        try:
-            os.unlink(self.log)
-        except FileNotFoundError:
-            pass
+        _unlink(self.log)
 
     def mark_killed(self) -> None:
         """Leave word that we are about to kill the attempt; without room on the disk, leave none."""
@@ -109,6 +106,12 @@ class Folder:
         except OSError:
             pass
 
+    def clear(self) -> None:
+        """Delete all files but the key; the view stays. OSError."""
+        for name in os.listdir(self.path):
+            if name not in ("key", "view"):
+                _unlink(f"{self.path}/{name}")
+
     def delete(self) -> None:
         """Delete the directory's files, the key last, so that what a crash leaves of it is still known as ours. OSError."""
         try:
@@ -116,10 +119,7 @@ class Folder:
         except FileNotFoundError:
             return
         for name in (*names, "key"):
-            try:
-                os.unlink(f"{self.path}/{name}")
-            except FileNotFoundError:
-                pass
+            _unlink(f"{self.path}/{name}")
         os.rmdir(self.path)
 
     def read_key(self) -> str | None:
@@ -169,6 +169,13 @@ def find_folders(attempts: str, depth: int = SEARCH_DEPTH) -> Iterator[tuple[str
             yield key, folder
         elif depth > 1:
             yield from find_folders(path, depth - 1)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _lines(parts: tuple[str, ...]) -> str:

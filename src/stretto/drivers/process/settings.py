@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from stretto.core.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class ProcessSettings:
     """Settings of one `ProcessDriver`."""
 

@@ -35,6 +35,46 @@ _TABLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "artifact": ("run", "job", "attempt", "path", "size_bytes", "digest", "executable", "link"),
     "request": ("id", "run", "kind", "body", "asked_at"),
+    "hook": (
+        *(
+            "id",
+            "kind",
+            "repository",
+            "secret",
+            "events",
+            "branches",
+            "paths",
+            "pipelines",
+            "file",
+            "variables",
+            "driver",
+        ),
+        *("priority", "enabled", "created_by", "created_at"),
+    ),
+    "delivery": ("hook", "key", "id", "event", "branch", "commit_id", "sender", "ignored", "runs", "received_at"),
+    "schedule": (
+        *(
+            "id",
+            "cron",
+            "zone",
+            "repository",
+            "branch",
+            "pipelines",
+            "file",
+            "variables",
+            "driver",
+            "priority",
+            "enabled",
+        ),
+        *("created_by", "created_at", "next_at", "last_at", "last_runs"),
+    ),
+    "forge": ("host", "kind", "api_url", "token", "token_env", "token_file", "every_run", "created_at"),
+    "status_cursor": ("id", "number"),
+    "status_run": ("run", "host", "path", "seen", "finished"),
+    "status_outbox": (
+        *("host", "path", "commit_id", "context", "run", "seq", "state", "wanted_at", "due_at", "tries", "claim"),
+        *("claimed_until", "settled", "error"),
+    ),
 }
 """What is copied, tables that others refer to first. Claims and leases are not: nobody holds a run in the new place."""
 

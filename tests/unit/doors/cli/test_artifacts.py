@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from stretto.core.errors import InputError
+from stretto.core.errors import InputError, NotFoundError, StoreError
 from stretto.core.events import Artifact
 from stretto.doors.cli.download import Done, download, plan_download
-from stretto.waist import StoredArtifact
+from stretto.waist import StoredArtifact, Waist
 from tests.unit.doors.cli.conftest import Said
 
 
@@ -22,13 +26,30 @@ def stored(
     source = tmp_path / "store" / f"{abs(hash((path, data)))}"
     source.parent.mkdir(exist_ok=True)
     source.write_bytes(data)
-    return StoredArtifact(job, 1, Artifact(path, len(data), "0" * 64, link=link), None if link else source)
+    digest = hashlib.sha256(data).hexdigest()
+    return StoredArtifact(job, 1, Artifact(path, len(data), digest, link=link), None if link else source)
 
 
-def fetch(artifacts: list[StoredArtifact], directory: Path) -> dict[str, Done]:
+class Files:
+    """As much of the waist as a download needs; `gone` is a path whose bytes are not to be had."""
+
+    def __init__(self, gone: str | None = None) -> None:
+        self._gone = gone
+
+    async def artifact_data(self, stored: StoredArtifact) -> AsyncIterator[bytes]:
+        """Yield the bytes of the file, one by one."""
+        if stored.artifact.path == self._gone:
+            raise NotFoundError("gone")
+        assert stored.path is not None
+        for byte in stored.path.read_bytes():
+            yield bytes([byte])
+
+
+def fetch(artifacts: list[StoredArtifact], directory: Path, *, gone: str | None = None) -> dict[str, Done]:
     """Download and return what became of each path."""
     plan = plan_download(artifacts, directory, by_job=False)
-    return {it.stored.artifact.path: what for it, what in download(plan, directory)}
+    done = asyncio.run(download(cast("Waist", Files(gone)), plan, directory))
+    return {it.stored.artifact.path: what for it, what in done}
 
 
 def test_artifacts_are_listed(stretto: Callable[..., Said]) -> None:
@@ -140,3 +161,20 @@ def test_download_where_nothing_can_be_written_is_an_input_error(tmp_path: Path)
     with pytest.raises(InputError, match="can't be written"):
         fetch([stored(tmp_path, "a/file")], directory)
     assert (directory / "a").read_text() == "a file"
+
+
+def test_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    """Of three files the last can't be had: no file, no part of one and no folder is there afterwards."""
+    directory = tmp_path / "out"
+    with pytest.raises(NotFoundError, match="gone"):
+        fetch([stored(tmp_path, f"a/{name}") for name in "xyz"], directory, gone="a/z")
+    assert not directory.exists()
+
+
+def test_download_refuses_bytes_that_are_not_those_of_the_job(tmp_path: Path) -> None:
+    """What arrives with another digest is no artifact: nothing is written."""
+    right = stored(tmp_path, "file")
+    wrong = replace(right, artifact=replace(right.artifact, digest="0" * 64))
+    with pytest.raises(StoreError, match="other bytes"):
+        fetch([wrong], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from stretto.doors.cli import db, failure, token
+from stretto.doors.cli import db, failure, forge, hook, queue, schedule, token
 from stretto.doors.cli.command import Command, LazyGroup
 from stretto.doors.cli.main import COMMANDS, stretto
 
@@ -15,7 +15,15 @@ PAGE = (Path(__file__).parents[4] / "docs" / "cli.md").read_text()
 SECTIONS = {part.split("\n", 1)[0]: part for part in PAGE.split("\n## ")}
 
 
-GROUPS: dict[str, LazyGroup] = {"db": db.command, "token": token.command}
+GROUPS: dict[str, LazyGroup] = {
+    "db": db.command,
+    "queue": queue.command,
+    "queue.dead": queue.dead,
+    "forge": forge.command,
+    "hook": hook.command,
+    "schedule": schedule.command,
+    "token": token.command,
+}
 SUMMARIES = {
     **{name: summary for name, (_, summary) in COMMANDS.items()},
     **{f"{group}.{name}": row[1] for group, made in GROUPS.items() for name, row in made.modules.items()},

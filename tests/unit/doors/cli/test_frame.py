@@ -13,16 +13,24 @@ import jsonschema
 import pytest
 import yaml
 
-from stretto.doors.cli import db
+from stretto.doors.cli import db, queue, token
+from stretto.doors.cli.command import LazyGroup
 from stretto.doors.cli.main import COMMANDS
 from stretto.reports import schema
 from tests.support.cli import PROGRAM, environment
 from tests.unit.doors.cli.conftest import PIPELINE, Place, Said
 
+GROUPS: dict[str, LazyGroup] = {
+    "db": db.command,
+    "token": token.command,
+    "queue": queue.command,
+    "queue dead": queue.dead,
+}
+"""Commands that only have others below them."""
+NAMES = [*COMMANDS, *(f"{group} {name}" for group, made in GROUPS.items() for name in made.modules)]
 
-@pytest.mark.parametrize(
-    "name", [*(name for name in COMMANDS if name != "db"), *(f"db {name}" for name in db.COMMANDS)]
-)
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in GROUPS])
 def test_help_of_each_command(stretto: Callable[..., Said], name: str) -> None:
     """--help goes to stdout and has what the table says first, the options of every command and an example."""
     said = stretto(*name.split(), "--help")
@@ -89,7 +97,7 @@ def test_completion_prints_a_script(stretto: Callable[..., Said], shell: str) ->
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("stretto re", {"report", "resume"}),
+        ("stretto re", {"report", "resume", "retry"}),
         ("stretto report --fo", {"--format"}),
         ("stretto runs --status f", {"failed"}),
     ],

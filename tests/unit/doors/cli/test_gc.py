@@ -35,19 +35,19 @@ class Sweeper:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], (30.0, 20 << 30)),
+        ([], (None, None)),
         (["--keep-days", "0.5", "--max-size", "1.5G"], (0.5, 3 << 29)),
-        (["--max-size", "500m"], (30.0, 500 << 20)),
-        (["--max-size", "12 KiB"], (30.0, 12 << 10)),
-        (["--max-size", "7"], (30.0, 7)),
-        (["--max-size", "0"], (30.0, 0)),
+        (["--max-size", "500m"], (None, 500 << 20)),
+        (["--max-size", "12 KiB"], (None, 12 << 10)),
+        (["--max-size", "7"], (None, 7)),
+        (["--max-size", "0"], (None, 0)),
     ],
     ids=str,
 )
-def test_gc_takes_options_over_settings(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], expected: tuple[float, int]
+def test_gc_hands_on_what_is_given(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], expected: tuple[float | None, int | None]
 ) -> None:
-    """Sizes are powers of 1024; what is not given is what the settings say."""
+    """Sizes are powers of 1024; what is not given is for the settings to say, here or at a server."""
     sweeper = Sweeper()
     assert main(["--home", str(tmp_path), "gc", *arguments], opener=sweeper.open) == 0
     assert sweeper.asked == [{"keep_days": expected[0], "max_bytes": expected[1], "dry_run": False}]

@@ -76,6 +76,8 @@ def row(number: int) -> RunRow:
 class Interrupted:
     """A waist that stores a run, and then Ctrl-C comes."""
 
+    is_server = False
+
     async def has_changes(self, request: RunRequest) -> bool:
         """There are none."""
         return False

@@ -100,6 +100,15 @@ async def test_log_of_what_never_ran_is_not_there(server: Server, made: Place) -
     assert [answer.status_code for answer in answers] == [404] * 4
 
 
+async def test_events_of_a_log_that_has_not_begun_are_waited_for(server: Server, made: Place) -> None:
+    """Who asks for events of a job that waits for its turn gets a stream that stays open, not a 404."""
+    async with await server.client("run") as client:
+        await client.post("/api/v1/runs", json={"repository": str(made.allowed), "validate": True})
+        server.door.closing.set()
+        answer = await client.get("/api/v1/runs/3/jobs/lint/log", headers=SSE)
+    assert (answer.status_code, answer.text) == (200, "")
+
+
 async def test_follower_of_a_log_gets_what_comes_and_then_the_end(server: Server, made: Place) -> None:
     """Who follows a job that has not begun waits for it, and gets all of it."""
     async with await server.client("run") as client:

@@ -84,9 +84,11 @@ async def test_submitted_run_is_carried_out_by_a_conductor(server: Server, made:
             await client.post("/api/v1/runs", json={"repository": str(made.allowed)})
             answer = await client.get("/api/v1/runs/3/events", headers={"Accept": "text/event-stream"})
             run = (await client.get("/api/v1/runs/3")).json()
+            measures = (await client.get("/metrics")).text.splitlines()
         await server.worker.drain()
     assert (run["status"], run["name"]) == ("failed", "small")
     assert '"kind":"run_ended"' in answer.text
+    assert 'stretto_slots_used{driver="process"} 0.0' in measures
     assert answer.text.endswith("event: end\ndata: {}\n\n")
 
 
