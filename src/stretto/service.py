@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +14,7 @@ from stretto.compilation import Compiler
 from stretto.core.again import keep
 from stretto.core.errors import DriverError, FenceLostError, InputError, NotFoundError, RunBusyError
 from stretto.core.events import Event, RunEnded
+from stretto.core.frozen import frozen
 from stretto.core.ports import (
     Claim,
     Driver,

@@ -52,7 +52,7 @@ class Keep:
     """GiB of mirrors and checkouts that are kept; the least recently used go first."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Api:
     """`[api]`: how a server is reached, and what it takes from a caller."""
 
@@ -82,7 +82,7 @@ class Api:
     """Drivers, with commas between, that callers may ask for beside `driver`. Empty: none, as `process` runs on the host."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conductor:
     """`[conductor]`: how a server carries runs out."""
 
@@ -96,7 +96,7 @@ class Conductor:
     """Seconds without any conductor of a place after which jobs that run there are given up as lost."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slots:
     """`[slots]`: how many jobs of a driver run at once on this conductor. 0: as `jobs` says."""
 
@@ -106,7 +106,7 @@ class Slots:
     """Processes on this host."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """All settings."""
 

@@ -82,7 +82,7 @@ def request_from_json(data: Mapping[str, Any], *, by: str = "", idempotency_key:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogRequest:
     """Which output is wanted, from byte `offset` on: `attempt` None is the latest one of the job."""
 

@@ -412,7 +412,7 @@ def _chunk(position: str, data: str) -> tuple[int, bytes]:
 
 
 def _artifact(run: str, said: Mapping[str, Any]) -> StoredArtifact:
-    values = {name: said[name] for name in Artifact.__slots__}
+    values = {name: said[name] for name in Artifact.__match_args__}
     return StoredArtifact(said["job"], said["attempt"], Artifact(**values), None, run)
 
 

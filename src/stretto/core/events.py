@@ -66,7 +66,7 @@ class RunSubmitted:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobKept:
     """The job succeeded in the run that this one does again, so it does not run: right after RunSubmitted, and never later.
 
@@ -80,7 +80,7 @@ class JobKept:
     artifacts: tuple[Artifact, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunStarted:
     """A conductor took the run up for the first time."""
 

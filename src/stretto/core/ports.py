@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from stretto.core.events import Artifact, Event, Handle, JobKept, Outcome
+from stretto.core.frozen import frozen
 from stretto.core.run import Changes, Run
 from stretto.core.spec import AttemptKey, JobSpec, RunSpec, SourceSpec
 from stretto.core.states import Status
@@ -135,7 +136,7 @@ class NewRun:
     kept: tuple[JobKept, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRequest:
     """A run to accept before it is known what it consists of: what was asked (`body`, JSON-able) and what names it until then."""
 
@@ -225,7 +226,7 @@ class Request:
     body: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted:
     """Which runs a conductor wants: at most `limit`; with `undefined`, those too that are not yet compiled.
 
@@ -403,7 +404,7 @@ class ArtifactStore(Protocol):
         """Delete the layers of runs that are not `kept`, and files nobody used since then; return how many bytes that freed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Upload:
     """A source tree that somebody sent, as a git pack that holds one commit without its history.
 
@@ -422,7 +423,7 @@ class Upload:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pack:
     """A pack that was received and found sound: one commit with all its files."""
 

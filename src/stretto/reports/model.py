@@ -45,7 +45,7 @@ class AttemptReport:
     script_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kept:
     """The attempt of an earlier run (its number and id) that a job's success and artifacts are from."""
 
@@ -54,7 +54,7 @@ class Kept:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobReport:
     """One job with its attempts.
 

@@ -17,7 +17,7 @@ from stretto.core.frozen import frozen
 _TRANSPORTS = "a local path, file://, https://, http://, ssh:// or user@host:path"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Uploaded:
     """A pack that somebody sent (its SHA-256) and the one commit in it (full hash)."""
 
@@ -25,7 +25,7 @@ class Uploaded:
     commit: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """Where a repository is.
 

@@ -12,7 +12,6 @@ import os
 import re
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +60,7 @@ _HINTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bounds:
     """What a git that reads what a stranger sent may use: address space, and processor time of each of its processes."""
 
@@ -69,7 +68,7 @@ class Bounds:
     cpu_s: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completed:
     """A git process that has ended."""
 

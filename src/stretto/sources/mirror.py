@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import NotFoundError, SourceError
+from stretto.core.frozen import frozen
 from stretto.sources.address import Address, Uploaded
 from stretto.sources.command import LOCAL_TIMEOUT_S, NETWORK_TIMEOUT_S, failure, git, run
 from stretto.sources.disk import kept_on_disk

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import InputError, StoreError
+from stretto.core.frozen import frozen
 from stretto.waist import StoredArtifact, Waist
 
 NAMED_AT_MOST: Final = 5
