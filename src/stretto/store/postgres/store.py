@@ -7,6 +7,7 @@ server goes away is made again, so each either may be repeated or finds out whet
 from __future__ import annotations
 
 import asyncio
+import logging
 import zlib
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -23,11 +24,13 @@ from stretto.store.batch import Batch, ambiguous, fence_lost, make_batch, no_run
 from stretto.store.postgres import schema
 from stretto.store.postgres.append import SQL, Append, Known, give_up, write_appends
 from stretto.store.postgres.claims import Claims, write_releases
-from stretto.store.postgres.database import Connection, Database, Patience
+from stretto.store.postgres.database import Connection, Database, Patience, Retry
 from stretto.store.postgres.submit import new_jobs, of_request, of_run, write_submissions
 from stretto.store.postgres.tables import PostgresTables
 from stretto.store.postgres.watch import Watch
 from stretto.store.postgres.writer import Writer
+
+log = logging.getLogger(__name__)
 
 _WRITERS: Final = 2
 """Connections that commits are spread over: one syncs while the other's group is put together."""
@@ -58,13 +61,17 @@ class PostgresStore:
         self._releaser = Writer(database, write_releases, patience_s=patience.commit_s, written=tell)
 
     @classmethod
-    async def open(cls, url: str, *, writers: int = _WRITERS, patience: Patience | None = None) -> PostgresStore:
-        """Open the store at `url`; SchemaError where its tables are not this version's, StoreError where it can't be had."""
+    async def open(
+        cls, url: str, *, writers: int = _WRITERS, patience: Patience | None = None, wait_s: float = 0.0
+    ) -> PostgresStore:
+        """Open the store at `url`; SchemaError where its tables are not this version's, StoreError where it can't be had.
+
+        For a server that does not answer, as one that is just starting, it waits up to `wait_s`.
+        """
         database = Database(url, patience=patience)
         store = cls(database, writers)
-        connection = await database.connect_or_fail()
+        connection = await _connect(database, wait_s)
         try:
-            await schema.check(connection, database.place)
             await database.open()
             await store._watch.open(connection)
         except BaseException as error:
@@ -246,3 +253,24 @@ class PostgresStore:
 
     def _writer(self, run_id: str) -> Writer[Batch]:
         return self._writers[zlib.crc32(run_id.encode()) % len(self._writers)]
+
+
+async def _connect(database: Database, wait_s: float) -> Connection:
+    """Return a connection to a database whose tables are this version's."""
+    retry, told = Retry(wait_s), False
+    while True:
+        try:
+            connection = await database.connect()
+            try:
+                await schema.check(connection, database.place)
+            except BaseException:
+                await connection.close()
+                raise
+            return connection
+        except (psycopg.Error, OSError) as error:
+            if wait_s and not told:
+                extra = {"store": database.place, "wait_s": wait_s, "error": str(error)}
+                log.warning("the database does not answer; waiting for it", extra=extra)
+                told = True
+            if not await retry.pause_after(error):
+                raise database.error(error) from error
