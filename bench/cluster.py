@@ -21,6 +21,8 @@ from bench.project import PROGRAM
 from scripts.service.postgres import greets
 
 VARIABLE: Final = "STRETTO_TEST_POSTGRES"
+FLOORS: Final = ("run", "event")
+"""Tables of Stretto's that floors write to copies of, with their indexes and checks."""
 END_TIMEOUT_S: Final = 30.0
 SLOW_SYNC_US: Final = 1_000
 """What a sync to a disk that really waits for its medium costs; some acknowledge in 50 microseconds."""
@@ -30,7 +32,7 @@ SLOW_SYNC_US: Final = 1_000
 def database(*, sync_us: int = 0) -> Iterator[str]:
     """Give the URL of a fresh database with Stretto's tables; RuntimeError where there is no PostgreSQL.
 
-    With `sync_us`, each sync of the log takes that much longer: `commit_delay` lets whoever syncs wait under the very lock that
+    `floor_run` and `floor_event` are there as well. With `sync_us`, each sync of the log takes that much longer: `commit_delay` lets whoever syncs wait under the very lock that
     the others queue for.
     """
     server = os.environ.get(VARIABLE, "")
@@ -45,6 +47,9 @@ def database(*, sync_us: int = 0) -> Iterator[str]:
                 connection.execute(f"ALTER DATABASE {name} SET commit_siblings = 0".encode())
             url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
             run([PROGRAM, "db", "upgrade"], cwd=Path("/"), variables={"STRETTO_DATABASE": url})
+            with psycopg.connect(url, autocommit=True) as made:
+                for table in FLOORS:
+                    made.execute(f"CREATE TABLE floor_{table} (LIKE {table} INCLUDING ALL)".encode())
             yield url
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
