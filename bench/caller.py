@@ -31,8 +31,8 @@ class Caller:
         parts = urlsplit(url)
         return cls(*await asyncio.open_connection(parts.hostname, parts.port), token)
 
-    async def ask(self, method: str, path: str, body: Any = None) -> bytes:
-        """Return the body of the answer; RuntimeError unless it is a good one."""
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Return what the answer holds; RuntimeError unless it is a good one."""
         data = b"" if body is None else json.dumps(body).encode()
         kind = "Content-Type: application/json\r\n" if data else ""
         head = f"{method} {path} HTTP/1.1\r\n{self._headers}{kind}Content-Length: {len(data)}\r\n\r\n"
@@ -42,7 +42,7 @@ class Caller:
         text = await self._reader.readexactly(length)
         if answer[9:10] != b"2":
             raise RuntimeError(f"{method} {path}: {answer.decode()}{text.decode()}")
-        return text
+        return json.loads(text)
 
     async def follow(self, path: str) -> None:
         """Ask for server-sent events and wait for the first bytes; the answer is read and dropped from then on."""

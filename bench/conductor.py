@@ -14,6 +14,7 @@ import sys
 from dataclasses import replace
 
 from stretto.doors.cli.serve import COLLECT_EVERY
+from stretto.doors.server import journal
 from stretto.drivers.fake import FakeDriver, FakeWorld
 from stretto.engine.slots import Slots
 from stretto.engine.worker import Terms, Worker
@@ -45,4 +46,5 @@ async def _nothing() -> int:
 
 if __name__ == "__main__":
     gc.set_threshold(*COLLECT_EVERY)
+    journal.install("plain", verbose=False, quiet=True)
     asyncio.run(conduct(load()))
