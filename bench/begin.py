@@ -19,7 +19,7 @@ import psycopg
 from bench.caller import Caller
 from bench.cluster import database, make_token, serve
 from bench.row import Row
-from stretto.core.ports import Launch
+from stretto.core.ports import Launch, Tree
 from stretto.core.spec import AttemptKey, JobSpec, Script
 from stretto.drivers.process.driver import ProcessDriver, ProcessSettings
 from tests.support.repository import git, make_repository
@@ -42,7 +42,7 @@ def row() -> Row:
         given = {"STRETTO_DRIVER": "process", "STRETTO_API_LOCAL_ROOT": str(place)}
         with serve("all", home, url, **given) as server:
             body = {"repository": str(repository), "branch": "main", "commit": git(repository, "rev-parse", "HEAD")}
-            floors, measured = asyncio.run(_measure(server.read_line(), token, body, url, place / "floor"))
+            floors, measured = asyncio.run(_measure(server.read_line(), token, body, url, place / "floor", repository))
     return Row(
         "`POST /runs` to the first job started, idle server",
         "one `NOTIFY` round trip and one start by the `process` driver",
@@ -53,7 +53,7 @@ def row() -> Row:
 
 
 async def _measure(
-    address: str, token: str, body: dict[str, str], url: str, attempts: Path
+    address: str, token: str, body: dict[str, str], url: str, attempts: Path, tree: Path
 ) -> tuple[list[float], list[float]]:
     floors, measured = [], []
     attempts.mkdir()
@@ -61,7 +61,7 @@ async def _measure(
     try:
         for _ in range(ROUNDS + 1):
             await asyncio.sleep(IDLE_S)
-            floors.append(await _notify(url) + await _start(attempts))
+            floors.append(await _notify(url) + await _start(attempts, tree))
             await asyncio.sleep(IDLE_S)
             measured.append(await _submit(caller, body))
     finally:
@@ -98,11 +98,11 @@ async def _notify(url: str) -> float:
     raise RuntimeError("no notification came")
 
 
-async def _start(attempts: Path) -> float:
-    """Return the seconds that the driver takes to start the job, in a tree of its own."""
+async def _start(attempts: Path, tree: Path) -> float:
+    """Return the seconds that the driver takes to start the job, with its view of the tree."""
     driver = ProcessDriver(ProcessSettings(attempts=attempts))
     key = AttemptKey(os.urandom(13).hex(), "job", 1)
-    launch = Launch(key, JobSpec("job", "build", "process", script=Script((":",))), attempts / key.name)
+    launch = Launch(key, JobSpec("job", "build", "process", script=Script((":",))), attempts / key.name, Tree((tree,)))
     try:
         began = time.perf_counter()
         handle = await driver.start(launch)
