@@ -37,7 +37,9 @@ def database(*, sync_us: int = 0) -> Iterator[str]:
     """
     server = os.environ.get(VARIABLE, "")
     if not server or not greets(server):
-        raise RuntimeError(f"{VARIABLE} leads to no PostgreSQL: scripts/services up postgres, then source .services/env")
+        raise RuntimeError(
+            f"{VARIABLE} leads to no PostgreSQL: scripts/services up postgres, then source .services/env"
+        )
     name = f"stretto_bench_{secrets.token_hex(4)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
