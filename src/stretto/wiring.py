@@ -31,6 +31,8 @@ from stretto.store.uploads import Uploads
 
 LEAST_JOBS: Final = 4
 """Jobs at once on a small machine: they wait for disk and network most of the time."""
+DATABASE_WAIT_S: Final = 30.0
+"""How long a server that starts waits for its database, which may be starting too. A command says at once that it is away."""
 MIB: Final = 1024 * 1024
 GIB: Final = 1024 * MIB
 
@@ -70,7 +72,7 @@ async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIter
         return drivers[name]
 
     async with AsyncExitStack() as stack:
-        store, logs, artifacts, blobs = await _open_storage(settings, stack)
+        store, logs, artifacts, blobs = await _open_storage(settings, stack, wait_s=DATABASE_WAIT_S if serves else 0.0)
         uploads = Uploads(store.tables, blobs)
         stack.push_async_callback(_close_all, drivers)
         yield Service(
@@ -101,13 +103,15 @@ async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIter
         )
 
 
-async def _open_storage(settings: Settings, stack: AsyncExitStack) -> tuple[Store, LogStore, ArtifactStore, BlobStore]:
+async def _open_storage(
+    settings: Settings, stack: AsyncExitStack, *, wait_s: float
+) -> tuple[Store, LogStore, ArtifactStore, BlobStore]:
     """Open where state is kept, closed with `stack`: files on this host, or a database that all hosts of a server share."""
     home = settings.home
     files = FileArtifacts(home / "artifacts")
     if settings.database:
         postgres = import_module("stretto.store.postgres")  # with the libraries of a server
-        storage = await stack.enter_async_context(postgres.open_storage(settings.database))
+        storage = await stack.enter_async_context(postgres.open_storage(settings.database, wait_s=wait_s))
         return storage.store, storage.logs, SharedArtifacts(files, storage.blobs), storage.blobs
     store = await SqliteStore.open(home / "stretto.db")
     stack.push_async_callback(store.close)

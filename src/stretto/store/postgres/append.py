@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from stretto.core.ports import Claim
 from stretto.store import rows
 from stretto.store.batch import Batch, fence_lost
 from stretto.store.postgres.database import Connection
+from stretto.store.postgres.writer import Work
 from stretto.store.query import read_queries
 
 SQL: Final = read_queries("postgres")
@@ -35,22 +35,23 @@ Known = dict[str, tuple[int, int | None]]
 """Of each run that was claimed here: the fence of its newest claim, and the last event on record, None where that is in doubt."""
 
 
-class Append:
-    """One commit that waits; `error` is set where it was refused."""
-
-    __slots__ = ("batch", "error", "future")
-
-    def __init__(self, batch: Batch, future: asyncio.Future[None]) -> None:
-        self.batch = batch
-        self.future = future
-        self.error: Exception | None = None
+Append = Work[Batch]
+"""One commit that waits."""
 
 
-def in_doubt(claim: Claim) -> StoreError:
+def not_known(claim: Claim) -> StoreError:
     """Return the error that says that an earlier commit of the claim was given up without an answer."""
     return StoreError(
         f"whether the last commit of run {claim.run_id} was written is not known: the run must be claimed and loaded again"
     )
+
+
+def give_up(appends: Sequence[Append], known: Known) -> None:
+    """Write nothing more under the claims of these: their owners must claim and load their runs again."""
+    for append in appends:
+        claim = append.payload.claim
+        if known.get(claim.run_id, (claim.fence, 0))[0] == claim.fence:
+            known[claim.run_id] = (claim.fence, None)
 
 
 async def write_appends(connection: Connection, appends: Sequence[Append], known: Known) -> None:
@@ -60,9 +61,9 @@ async def write_appends(connection: Connection, appends: Sequence[Append], known
     """
     groups: dict[Key, list[Append]] = {}
     for append in appends:
-        claim = append.batch.claim
+        claim = append.payload.claim
         if known.get(claim.run_id) == (claim.fence, None):
-            append.error = in_doubt(claim)
+            append.error = not_known(claim)
         else:
             groups.setdefault((claim.run_id, claim.fence), []).append(append)
     seqs = await _find_seqs(connection, groups, known)
@@ -80,7 +81,7 @@ async def write_appends(connection: Connection, appends: Sequence[Append], known
     for key, group in groups.items():
         if key not in won:
             for append in group:
-                append.error = fence_lost(append.batch.claim)
+                append.error = fence_lost(append.payload.claim)
 
 
 async def _find_seqs(connection: Connection, groups: Mapping[Key, Sequence[Append]], known: Known) -> dict[Key, int]:
@@ -116,7 +117,7 @@ async def _find_written(
 
 
 def _count(group: Sequence[Append]) -> int:
-    return sum(len(append.batch.events) for append in group)
+    return sum(len(append.payload.events) for append in group)
 
 
 def _statement(work: Sequence[tuple[Key, int, Sequence[Append]]]) -> tuple[bytes, dict[str, str]]:
@@ -124,7 +125,7 @@ def _statement(work: Sequence[tuple[Key, int, Sequence[Append]]]) -> tuple[bytes
     runs: list[dict[str, Any]] = []
     parts: dict[str, list[dict[str, Any]]] = {name: [] for name in _PARTS}
     for n, ((run_id, fence), seq, group) in enumerate(work):
-        state = group[-1].batch.state
+        state = group[-1].payload.state
         runs.append(dict(zip(_RUN, (n, run_id, fence, seq, _count(group), *state), strict=True)))
         for name, found in _rows(seq, group).items():
             parts[name] += [dict(zip(_PARTS[name], (n, *row), strict=True)) for row in found]
@@ -135,7 +136,7 @@ def _statement(work: Sequence[tuple[Key, int, Sequence[Append]]]) -> tuple[bytes
 
 def _rows(seq: int, group: Sequence[Append]) -> dict[str, list[rows.Row]]:
     """Return the rows of one run by part; of several states of one row within the group, the last is the one to write."""
-    batches = [append.batch for append in group]
+    batches = [append.payload for append in group]
     events = [event for batch in batches for event in batch.events]
     return {
         "events": [(seq + i, *event) for i, event in enumerate(events, start=1)],

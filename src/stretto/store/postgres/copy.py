@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -19,65 +19,18 @@ from stretto.store.owner import Process, is_known_dead
 from stretto.store.postgres import schema
 from stretto.store.postgres.database import Connection, Database
 
-_TABLES: Final[dict[str, tuple[str, ...]]] = {
-    "run": (
-        *("number", "id", "idempotency_key", "kind", "name", "status", "reason", "message", "repository", "branch"),
-        *("commit_id", "commit_message", "driver", "submitted_by", "created_at", "started_at", "ended_at", "owner"),
-        *("fence", "seq", "priority", "place", "retry_of"),
-    ),
-    "spec": ("run", "body"),
-    "submission": ("run", "body", "accepted_at", "published_at"),
-    "event": ("run", "seq", "kind", "at", "body"),
-    "job": ("run", "job", "name", "stage", "status", "reason", "message", "exit_code", "started_at", "ended_at"),
-    "attempt": (
-        *("run", "job", "number", "status", "reason", "message", "exit_code", "starting_at", "started_at", "ended_at"),
-        "handle",
-    ),
-    "artifact": ("run", "job", "attempt", "path", "size_bytes", "digest", "executable", "link"),
-    "request": ("id", "run", "kind", "body", "asked_at"),
-    "hook": (
-        *(
-            "id",
-            "kind",
-            "repository",
-            "secret",
-            "events",
-            "branches",
-            "paths",
-            "pipelines",
-            "file",
-            "variables",
-            "driver",
-        ),
-        *("priority", "enabled", "created_by", "created_at"),
-    ),
-    "delivery": ("hook", "key", "id", "event", "branch", "commit_id", "sender", "ignored", "runs", "received_at"),
-    "schedule": (
-        *(
-            "id",
-            "cron",
-            "zone",
-            "repository",
-            "branch",
-            "pipelines",
-            "file",
-            "variables",
-            "driver",
-            "priority",
-            "enabled",
-        ),
-        *("created_by", "created_at", "next_at", "last_at", "last_runs"),
-    ),
-    "forge": ("host", "kind", "api_url", "token", "token_env", "token_file", "every_run", "created_at"),
-    "status_cursor": ("id", "number"),
-    "status_run": ("run", "host", "path", "seen", "finished"),
-    "status_outbox": (
-        *("host", "path", "commit_id", "context", "run", "seq", "state", "wanted_at", "due_at", "tries", "claim"),
-        *("claimed_until", "settled", "error"),
-    ),
-}
-"""What is copied, tables that others refer to first. Claims and leases are not: nobody holds a run in the new place."""
+TABLES: Final = (
+    *("run", "spec", "submission", "event", "job", "attempt", "artifact", "request"),
+    *("token", "audit", "hook", "delivery", "schedule", "forge", "status_cursor", "status_run", "status_outbox"),
+)
+"""What is copied, tables that others refer to first."""
+LEFT: Final = ("migration", "worker", "upload")
+"""What is not: nobody holds a run in the new place, and the packs of uploads are files of the home, as logs and artifacts are."""
 
+_LEFT_COLUMNS: Final = {("run", "held"), ("audit", "id")}
+"""Entries of the audit get new numbers: the new place may have some already, of the token that was made for it."""
+_EMPTY: Final = ("run", "hook", "schedule", "forge")
+"""What must not be there yet."""
 _NUMBERED: Final = {"run": "number", "request": "id"}
 _BOOLEANS: Final = frozenset({"executable"})
 _LOCK_TIMEOUT_S: Final = 30.0
@@ -89,7 +42,7 @@ async def copy(source: Path, url: str) -> dict[str, int]:
     """Copy the SQLite store at `source` into the database at `url`, whole or not at all; return how many rows of each table.
 
     The source is locked meanwhile and not changed. SchemaError where either is of another version, RunBusyError while a live
-    process holds a run of the source, InputError where the target has runs, StoreError.
+    process holds a run of the source, InputError where the target has runs (or what starts them), StoreError.
     """
     if not source.is_file():
         raise InputError(f"there is no store at {source}")
@@ -111,11 +64,16 @@ async def _copy(source: Path, database: Database, connection: Connection) -> dic
         async with connection.transaction():
             await connection.execute("SET LOCAL statement_timeout = 0")  # as long as it takes
             await connection.execute("LOCK TABLE run IN EXCLUSIVE MODE")
-            if await (await connection.execute("SELECT FROM run LIMIT 1")).fetchone() is not None:
-                raise InputError(
-                    f"{database.place} has runs already", hint="copy into a new database, or another schema of this one"
-                )
-            counts = {table: await _copy_table(old, connection, table) for table in _TABLES}
+            for table in _EMPTY:
+                if await (await connection.execute(f"SELECT FROM {table} LIMIT 1".encode())).fetchone() is not None:
+                    raise InputError(
+                        f"{database.place} has {table}s already",
+                        hint="copy into a new database, or another schema of this one",
+                    )
+            counts = {table: await _copy_table(old, connection, table) for table in TABLES}
+            await connection.execute(
+                "UPDATE run SET undefined = true FROM submission WHERE submission.run = run.number"
+            )
             for table, column in _NUMBERED.items():
                 await _set_sequence(old, connection, table, column)
     return counts
@@ -156,12 +114,13 @@ def _open(source: Path) -> sqlite3.Connection:
 
 
 async def _copy_table(old: sqlite3.Connection, connection: Connection, table: str) -> int:
-    columns = _TABLES[table]
+    names = [row[1] for row in old.execute(f"PRAGMA table_info({table})")]
+    columns = [name for name in names if (table, name) not in _LEFT_COLUMNS]
     count = 0
     async with connection.cursor() as cursor:
         statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
         async with cursor.copy(statement.encode()) as target:
-            pages = _pages(old, table, columns)
+            pages = _pages(old, table, columns, order=names[0])
             while (page := await asyncio.to_thread(next, pages, None)) is not None:
                 for row in page:
                     await target.write_row(row)
@@ -169,9 +128,9 @@ async def _copy_table(old: sqlite3.Connection, connection: Connection, table: st
     return count
 
 
-def _pages(old: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[list[list[Any]]]:
-    """Yield the table's rows, as PostgreSQL can hold them."""
-    cursor = old.execute(f"SELECT {', '.join(columns)} FROM {table}")
+def _pages(old: sqlite3.Connection, table: str, columns: Sequence[str], order: str) -> Iterator[list[list[Any]]]:
+    """Yield the table's rows by the column `order`, as PostgreSQL can hold them."""
+    cursor = old.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")
     while page := cursor.fetchmany(_PAGE):
         yield [[_value(name, value) for name, value in zip(columns, row, strict=True)] for row in page]
 

@@ -30,7 +30,10 @@ _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('stretto migration'), hash
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """The version of the tables there are (0: none) and of those that this Stretto needs."""
+    """The version of the tables there are (0: none) and of those that this Stretto needs.
+
+    Tables have a version when they had all steps up to it.
+    """
 
     current: int
     wanted: int
@@ -80,7 +83,8 @@ async def check(connection: Connection, place: str) -> None:
 async def _read_state(connection: Connection, place: str) -> SchemaState:
     steps, applied = read_migrations("postgres"), await _applied(connection)
     refuse_unknown(place, applied, steps, elsewhere=_ELSEWHERE)
-    return SchemaState(max(applied, default=0), steps[-1].number)
+    missing = next((i for i, step in enumerate(steps) if step.number not in applied), len(steps))
+    return SchemaState(steps[missing - 1].number if missing else 0, steps[-1].number)
 
 
 async def _applied(connection: Connection) -> dict[int, str]:

@@ -26,9 +26,9 @@ class Storage:
 
 
 @asynccontextmanager
-async def open_storage(url: str) -> AsyncIterator[Storage]:
-    """Open all; SchemaError where the tables are not this version's, StoreError where the database can't be had."""
-    store = await PostgresStore.open(url)
+async def open_storage(url: str, *, wait_s: float = 0.0) -> AsyncIterator[Storage]:
+    """Open all; SchemaError where the tables are not this version's, StoreError where the database can't be had in `wait_s`."""
+    store = await PostgresStore.open(url, wait_s=wait_s)
     try:
         database = Database(url, connections=_CONNECTIONS)
         try:

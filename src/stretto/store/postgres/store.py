@@ -1,36 +1,37 @@
 """The store of several conductors and API servers: one schema of a PostgreSQL database.
 
-Commits go through `Writer` (group commit), everything else through a pool. A call during which the server goes away is made
-again, so each either may be repeated or finds out whether it was done.
+Commits, submissions and releases go through a `Writer` (group commit), everything else through a pool. A call during which the
+server goes away is made again, so each either may be repeated or finds out whether it was done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
 
 from stretto.core.errors import StoreError
-from stretto.core.events import Event, RunSubmitted
-from stretto.core.ports import Claim, NewRun, Request, RunFilter, RunRow, StoredRun
+from stretto.core.events import Event
+from stretto.core.ports import Claim, NewRequest, NewRun, Request, RunFilter, RunRow, StoredRun, Tables, Wanted
 from stretto.core.run import Changes
+from stretto.core.spec import RunSpec
 from stretto.store import rows
-from stretto.store.batch import ambiguous, fence_lost, make_batch, no_run, run_busy
-from stretto.store.owner import Process, is_known_dead, this_process
+from stretto.store.batch import Batch, ambiguous, fence_lost, make_batch, no_run
 from stretto.store.postgres import schema
-from stretto.store.postgres.append import SQL, Known
-from stretto.store.postgres.database import Connection, Database, Patience
+from stretto.store.postgres.append import SQL, Append, Known, give_up, write_appends
+from stretto.store.postgres.claims import Claims, write_releases
+from stretto.store.postgres.database import Connection, Database, Patience, Retry
+from stretto.store.postgres.submit import new_jobs, of_request, of_run, write_submissions
 from stretto.store.postgres.tables import PostgresTables
 from stretto.store.postgres.watch import Watch
 from stretto.store.postgres.writer import Writer
 
-CLAIM_LEASE_S: Final = 30.0
-"""The lease of an owner that claims a run without having one, so that no claim is unprotected."""
-_FORGET_WORKERS_S: Final = 86_400.0
-"""How long the row of a conductor that is gone stays, for people to look at."""
+log = logging.getLogger(__name__)
+
 _WRITERS: Final = 2
 """Connections that commits are spread over: one syncs while the other's group is put together."""
 
@@ -40,20 +41,37 @@ class PostgresStore:
 
     def __init__(self, database: Database, writers: int) -> None:
         self._database = database
-        self._process = this_process()
-        self._known: Known = {}
+        patience, known = database.patience, Known()
+        self._claims = Claims(database, known)
         self._watch = Watch(database)
-        self.tables = PostgresTables(database, self._watch.tell)
-        self._writers = [Writer(database, self._known, self._watch.tell) for _ in range(writers)]
+        self.tables: Tables = PostgresTables(database, self._watch.tell)
+
+        def append(connection: Connection, appends: Sequence[Append]) -> Awaitable[None]:
+            return write_appends(connection, appends, known)
+
+        def give_up_appends(appends: Sequence[Append]) -> None:
+            give_up(appends, known)
+
+        tell = self._watch.tell
+        self._writers = [
+            Writer(database, append, patience_s=patience.commit_s, written=tell, gave_up=give_up_appends)
+            for _ in range(writers)
+        ]
+        self._submitter = Writer(database, write_submissions, patience_s=patience.call_s, written=tell)
+        self._releaser = Writer(database, write_releases, patience_s=patience.commit_s, written=tell)
 
     @classmethod
-    async def open(cls, url: str, *, writers: int = _WRITERS, patience: Patience | None = None) -> PostgresStore:
-        """Open the store at `url`; SchemaError where its tables are not this version's, StoreError where it can't be had."""
+    async def open(
+        cls, url: str, *, writers: int = _WRITERS, patience: Patience | None = None, wait_s: float = 0.0
+    ) -> PostgresStore:
+        """Open the store at `url`; SchemaError where its tables are not this version's, StoreError where it can't be had.
+
+        For a server that does not answer, as one that is just starting, it waits up to `wait_s`.
+        """
         database = Database(url, patience=patience)
         store = cls(database, writers)
-        connection = await database.connect_or_fail()
+        connection = await _connect(database, wait_s)
         try:
-            await schema.check(connection, database.place)
             await database.open()
             await store._watch.open(connection)
         except BaseException as error:
@@ -64,53 +82,55 @@ class PostgresStore:
             raise
         for i, writer in enumerate(store._writers):
             writer.start(f"stretto-store-writer-{i}")
+        store._submitter.start("stretto-store-submitter")
+        store._releaser.start("stretto-store-releaser")
         return store
 
     async def close(self) -> None:
         """Write what was accepted, then let go of the connections. May be called again."""
         for writer in self._writers:
             await writer.close()
+        await self._submitter.close()
+        await self._releaser.close()
         await self._watch.close()
         await self._database.close()
 
     # ------------------------------------------------------------------------------------------------------- writing
 
     async def create_run(self, new: NewRun) -> tuple[RunRow, bool]:
-        """Store run, jobs and RunSubmitted in one transaction; False where the idempotency key was already there."""
-        names = (
-            "id",
-            "key",
-            "kind",
-            "name",
-            "status",
-            "repository",
-            "branch",
-            "commit",
-            "commit_message",
-            "driver",
-            "by",
-        )
-        values = dict(zip((*names, "created_at", "priority"), rows.run_values(new), strict=True))
-        submitted = rows.event_values(RunSubmitted(new.created_at, new.by))
-        values |= dict(zip(("event_kind", "event_at", "event_body"), submitted, strict=True))
-        jobs = [{"job": i, "name": job.name, "stage": job.stage} for i, job in enumerate(new.spec.jobs)]
-        values["jobs"] = rows.encode(jobs)
-        values["spec"] = await asyncio.to_thread(rows.spec_text, new.spec)
+        """Store run, jobs and first events in one transaction; False where the idempotency key was already there."""
+        spec = await asyncio.to_thread(rows.spec_text, new.spec)
+        (stored,) = await self._submitter.write([of_run(new, spec)])
+        return stored  # type: ignore[no-any-return]
+
+    async def accept(self, new: Sequence[NewRequest]) -> list[tuple[RunRow, bool]]:
+        """Store undefined runs with RunSubmitted, all in one transaction; False where the idempotency key was already there."""
+        return await self._submitter.write([of_request(it) for it in new])  # type: ignore[no-any-return]
+
+    async def define(self, claim: Claim, spec: RunSpec) -> RunRow:
+        """Give an undefined run its spec; FenceLostError, StoreError if it has one already."""
+        names = ("kind", "name", "repository", "branch", "commit", "commit_message")
+        values = dict(zip(names, rows.defined_values(spec), strict=True))
+        values |= {"id": claim.run_id, "fence": claim.fence, "jobs": rows.encode(new_jobs(spec))}
+        values["spec"] = await asyncio.to_thread(rows.spec_text, spec)
+        tries = 0
 
         async def act(connection: Connection) -> RunRow:
-            for name, value in (
-                ("create_run", values),
-                ("select_run_by_key", (values["key"],)),
-                ("select_run", (values["id"],)),
-            ):
-                row = await (await connection.execute(SQL[name], value)).fetchone()
-                if row is not None:
-                    return rows.read_run(row)
-            raise StoreError(f"{self._database.place} did not store the run")
+            nonlocal tries
+            tries += 1
+            row = await (await connection.execute(SQL["define_run"], values)).fetchone()
+            if row is not None:
+                return rows.read_run(row)
+            row = await (await connection.execute(SQL["select_defined"], (claim.run_id, claim.fence))).fetchone()
+            if row is None:
+                raise fence_lost(claim)
+            if tries == 1:
+                raise StoreError(f"run {rows.read_run(row).number} is defined already")
+            return rows.read_run(row)  # by an earlier try, whose answer was lost
 
         row = await self._database.call(act)
         self._watch.tell()
-        return row, row.id == values["id"]
+        return row
 
     async def commit(
         self, claim: Claim, events: Sequence[Event], changes: Changes, settled: Iterable[int] = ()
@@ -120,48 +140,35 @@ class PostgresStore:
 
     async def claim(self, run_id: str, owner: str, place: str = "") -> Claim:
         """Take the run with the next fence; RunBusyError while another owner is alive and has a lease."""
-
-        async def act(connection: Connection) -> Claim:
-            async with connection.pipeline(), connection.transaction():  # two round trips instead of six
-                await connection.execute(SQL["lock_run"], (run_id,))
-                row = await (await connection.execute(SQL["select_holder"], (run_id,))).fetchone()
-                if row is None:
-                    raise no_run(run_id)
-                number, live, holder, fence, seq, *process = row
-                if live and holder != owner and not is_known_dead(holding := Process(*process)):
-                    raise run_busy(number, holding)
-                await connection.execute(SQL["start_lease"], self._lease(owner, CLAIM_LEASE_S, place))
-                await connection.execute(SQL["claim_run"], (owner, fence + 1, place, run_id))
-            self._known[run_id] = (fence + 1, seq)
-            return Claim(run_id, owner, fence + 1)
-
-        claim = await self._database.call(act)
+        claim = await self._claims.take(run_id, owner, place)
         self._watch.tell()
         return claim
 
+    async def claim_next(self, owner: str, wanted: Wanted) -> list[Claim]:
+        """Take runs that are not over and that no live owner holds: by priority, then in turns between who submitted them."""
+        claims = await self._claims.take_next(owner, wanted)
+        if claims:
+            self._watch.tell()
+        return claims
+
+    async def unpublished(self, *, older_than_s: float, again_after_s: float, limit: int) -> list[str]:
+        """Return undefined runs to tell the queue of: not told of for `older_than_s`, or told of `again_after_s` ago."""
+        values = {"older": int(older_than_s * 1e6), "again": int(again_after_s * 1e6), "limit": limit}
+        return [run_id for (run_id,) in await self._read("select_unpublished", values)]
+
+    async def mark_published(self, run_ids: Sequence[str]) -> None:
+        """Take note that the queue has these runs."""
+        ids = list(run_ids)
+        await self._database.call(lambda connection: connection.execute(SQL["mark_published"], (ids,)))
+
     async def release(self, claim: Claim) -> None:
         """Give the run back; others may claim it at once, and the claim is worth nothing any more."""
-        values = (claim.run_id, claim.fence)
-        tries = 0
-
-        async def act(connection: Connection) -> None:
-            nonlocal tries
-            tries += 1
-            if (await connection.execute(SQL["release_run"], values)).rowcount:
-                return
-            was_done = tries > 1 and await (await connection.execute(SQL["select_release"], values)).fetchone()
-            if not was_done:
-                raise fence_lost(claim)
-
-        if self._known.get(claim.run_id, (claim.fence, 0))[0] == claim.fence:
-            self._known.pop(claim.run_id, None)
-        await self._database.call(act)
-        self._watch.tell()
+        self._claims.forget(claim)
+        await self._releaser.write(claim)
 
     async def keep_lease(self, owner: str, lease_s: float, place: str = "") -> None:
         """Start or renew the owner's lease, by the server's clock; to be called well before it runs out."""
-        values = {**self._lease(owner, lease_s, place), "keep": int(_FORGET_WORKERS_S * 1e6)}
-        await self._database.call(lambda connection: connection.execute(SQL["write_lease"], values))
+        await self._claims.keep_lease(owner, lease_s, place)
 
     async def ask(self, run_id: str, kind: str, body: Mapping[str, Any]) -> None:
         """Leave a request for the run's conductor; NotFoundError. It may be left twice if the server went away meanwhile."""
@@ -244,17 +251,26 @@ class PostgresStore:
 
         return await self._database.call(act)
 
-    def _writer(self, run_id: str) -> Writer:
+    def _writer(self, run_id: str) -> Writer[Batch]:
         return self._writers[zlib.crc32(run_id.encode()) % len(self._writers)]
 
-    def _lease(self, owner: str, lease_s: float, place: str) -> dict[str, Any]:
-        process = self._process
-        return {
-            "owner": owner,
-            "lease": int(lease_s * 1e6),
-            "host": process.host,
-            "realm": process.realm,
-            "pid": process.pid,
-            "start": process.start,
-            "place": place,
-        }
+
+async def _connect(database: Database, wait_s: float) -> Connection:
+    """Return a connection to a database whose tables are this version's."""
+    retry, told = Retry(wait_s), False
+    while True:
+        try:
+            connection = await database.connect()
+            try:
+                await schema.check(connection, database.place)
+            except BaseException:
+                await connection.close()
+                raise
+            return connection
+        except (psycopg.Error, OSError) as error:
+            if wait_s and not told:
+                extra = {"store": database.place, "wait_s": wait_s, "error": str(error)}
+                log.warning("the database does not answer; waiting for it", extra=extra)
+                told = True
+            if not await retry.pause_after(error):
+                raise database.error(error) from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from stretto.store.postgres.database import Connection, Database
+
+_QUOTED: Final = re.compile(r"""('[^']*'|"[^"]*"|--[^\n]*)""")
+"""A quote that is doubled within a quoted text looks like the end of one and the begin of the next, which comes to the same."""
 
 
 class PostgresTables:
@@ -45,5 +49,8 @@ class PostgresTables:
 
 @lru_cache(maxsize=256)
 def _translate(sql: str) -> bytes:
-    """Return the statement with psycopg's marks; none of ours has a `?` that is not a mark."""
-    return sql.replace("%", "%%").replace("?", "%s").encode()
+    """Return the statement with psycopg's marks; a `?` in a quoted text, name or comment is none."""
+    pieces = _QUOTED.split(sql)  # what is quoted stands between the others
+    pieces[::2] = [piece.replace("%", "%%").replace("?", "%s") for piece in pieces[::2]]
+    pieces[1::2] = [piece.replace("%", "%%") for piece in pieces[1::2]]
+    return "".join(pieces).encode()

@@ -1,31 +1,116 @@
 -- Rows that go in by the many are given as one JSON text, whose keys are the columns': a statement has the same few parameters
 -- however many rows there are, and so is planned once.
 
--- name: create_run
--- Store a run with all that belongs to it, unless its key is known; then return that run. No row at all: another one with the
--- same key, or this one itself (a statement whose answer was lost), came in between.
-WITH known AS (
-    SELECT * FROM run WHERE idempotency_key = %(key)s::text
+-- name: submit_runs
+-- The head of a submission: runs with the spec or the request of each, but for those whose key is known. Those that are not among
+-- what it returns are there already: their key is, or they are themselves, written by a statement whose answer was lost.
+WITH asked AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(runs)s) AS row (n bigint, id text, key text, kind text, name text, status text, repository text,
+                                             branch text, commit text, commit_message text, driver text, by text,
+                                             created_at bigint, priority bigint, retry_of bigint, seq bigint, request text,
+                                             spec text)
 ), new AS (
     INSERT INTO run (id, idempotency_key, kind, name, status, repository, branch, commit_id, commit_message, driver,
-                     submitted_by, created_at, priority, seq)
-    SELECT %(id)s, %(key)s, %(kind)s, %(name)s, %(status)s, %(repository)s, %(branch)s, %(commit)s, %(commit_message)s,
-           %(driver)s, %(by)s, %(created_at)s, %(priority)s, 1
-    WHERE NOT EXISTS (SELECT FROM known)
+                     submitted_by, created_at, priority, retry_of, seq, undefined)
+    SELECT id, key, kind, name, status, repository, branch, commit, commit_message, driver, by, created_at, priority, retry_of,
+           seq, spec IS NULL
+    FROM asked
+    WHERE NOT EXISTS (SELECT FROM run WHERE run.idempotency_key = asked.key)
+    ORDER BY n
     ON CONFLICT DO NOTHING
     RETURNING *
-), spec AS (
-    INSERT INTO spec (run, body) SELECT number, %(spec)s FROM new
-), event AS (
-    INSERT INTO event (run, seq, kind, at, body) SELECT number, 1, %(event_kind)s, %(event_at)s, %(event_body)s FROM new
-), job AS (
+), stored AS MATERIALIZED (
+    SELECT asked.n, asked.request, asked.spec AS spec_body, new.* FROM new JOIN asked USING (id)
+), specs AS (
+    INSERT INTO spec (run, body) SELECT number, spec_body FROM stored WHERE spec_body IS NOT NULL
+), requests AS (
+    INSERT INTO submission (run, body, accepted_at) SELECT number, request, micros_now() FROM stored WHERE spec_body IS NULL
+)
+
+-- name: submit_events
+, events AS (
+    INSERT INTO event (run, seq, kind, at, body)
+    SELECT stored.number, row.seq, row.kind, row.at, row.body
+    FROM json_to_recordset(%(events)s) AS row (n bigint, seq bigint, kind text, at bigint, body text) JOIN stored USING (n)
+)
+
+-- name: submit_jobs
+, jobs AS (
+    INSERT INTO job (run, job, name, stage, status, reason, message, exit_code, started_at, ended_at)
+    SELECT stored.number, row.job, row.name, row.stage, row.status, row.reason, row.message, row.exit_code, row.started_at,
+           row.ended_at
+    FROM json_to_recordset(%(jobs)s) AS row (n bigint, job bigint, name text, stage text, status text, reason text,
+                                             message text, exit_code bigint, started_at bigint, ended_at bigint)
+    JOIN stored USING (n)
+)
+
+-- name: submit_artifacts
+, artifacts AS (
+    INSERT INTO artifact (run, job, attempt, path, size_bytes, digest, executable, link)
+    SELECT stored.number, row.job, row.attempt, row.path, row.size_bytes, row.digest, row.executable, row.link
+    FROM json_to_recordset(%(artifacts)s) AS row (n bigint, job bigint, attempt bigint, path text, size_bytes bigint,
+                                                  digest text, executable boolean, link text)
+    JOIN stored USING (n)
+    ON CONFLICT DO NOTHING
+)
+
+-- name: submit_end
+SELECT n, id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner, priority, submitted_by, retry_of
+FROM stored;
+
+-- name: lock_keys
+-- Two that submit under the same keys take turns, so that the second finds what the first stored, and neither waits for the other.
+-- A statement of its own, as the next one must see what was committed meanwhile. The keys are sorted.
+SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key;
+
+-- name: select_submitted
+-- Of each run that was not stored now the one that is there instead, or it itself.
+SELECT row.n, known.id, known.number, known.kind, known.name, known.status, known.reason, known.message, known.repository,
+       known.branch, known.commit_id, known.commit_message, known.created_at, known.started_at, known.ended_at, known.owner,
+       known.priority, known.submitted_by, known.retry_of
+FROM json_to_recordset(%(runs)s) AS row (n bigint, id text, key text) CROSS JOIN LATERAL (
+    SELECT * FROM run WHERE run.id = row.id UNION SELECT * FROM run WHERE run.idempotency_key = row.key
+) AS known;
+
+-- name: define_run
+-- Give an undefined run its spec and jobs, under the newest claim only.
+WITH defined AS (
+    UPDATE run SET kind = %(kind)s, name = %(name)s, repository = %(repository)s, branch = %(branch)s, commit_id = %(commit)s,
+                   commit_message = %(commit_message)s, undefined = false
+    WHERE id = %(id)s AND fence = %(fence)s AND held AND undefined
+    RETURNING *
+), request AS (
+    DELETE FROM submission USING defined WHERE submission.run = defined.number
+), specs AS (
+    INSERT INTO spec (run, body) SELECT number, %(spec)s FROM defined
+), jobs AS (
     INSERT INTO job (run, job, name, stage, status)
-    SELECT new.number, row.job, row.name, row.stage, 'pending'
-    FROM new, json_to_recordset(%(jobs)s) AS row (job bigint, name text, stage text)
+    SELECT defined.number, row.job, row.name, row.stage, 'pending'
+    FROM defined, json_to_recordset(%(jobs)s) AS row (job bigint, name text, stage text)
 )
 SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
        started_at, ended_at, owner, priority, submitted_by, retry_of
-FROM (SELECT * FROM new UNION ALL SELECT * FROM known) AS either;
+FROM defined;
+
+-- name: select_defined
+-- The run, if it is defined and held under this claim.
+SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
+       started_at, ended_at, owner, priority, submitted_by, retry_of
+FROM run WHERE id = %s AND fence = %s AND held AND NOT undefined;
+
+-- name: select_unpublished
+-- Undefined runs that the queue was never told of, or was told of long ago; how long is in microseconds.
+SELECT run.id
+FROM run JOIN submission ON submission.run = run.number
+WHERE run.undefined AND run.ended_at IS NULL
+  AND (submission.published_at IS NULL AND submission.accepted_at <= micros_now() - %(older)s
+       OR submission.published_at <= micros_now() - %(again)s)
+ORDER BY run.number LIMIT %(limit)s;
+
+-- name: mark_published
+UPDATE submission SET published_at = micros_now() FROM run WHERE run.number = submission.run AND run.id = ANY (%s);
 
 -- name: append_runs
 -- The head of an append: passes those runs whose claim is the newest and whose last event is the one before the first to be
@@ -129,13 +214,86 @@ WHERE run.id = %s;
 -- name: claim_run
 UPDATE run SET owner = %s, fence = %s, place = %s, held = true WHERE id = %s;
 
--- name: release_run
--- The fence moves on, so that nothing is written under a claim that was given back.
-UPDATE run SET fence = fence + 1, held = false WHERE id = %s AND fence = %s AND held;
+-- name: select_neighbours
+-- Conductors whose lease is alive and that this host can tell to be dead or not.
+SELECT owner, host, realm, pid, process_start FROM worker WHERE realm = %s AND lease_until > micros_now();
 
--- name: select_release
--- Whether this claim was given back, and nobody took the run since.
-SELECT 1 FROM run WHERE id = %s AND fence = %s + 1 AND NOT held;
+-- name: select_wanted
+-- Runs that may be taken, locked, in the order in which they are taken: those of higher priority first, then in turns between
+-- those who submitted them, counting what each has under way. A run whose attempts are at another place is left to that place.
+-- `dead` are owners whose process is known to be over; `most` is how many of one user are looked at, those included that
+-- another conductor takes at the same moment (they are locked, and passed over).
+-- Every access is by an index: the users are found one after the other (`queue`), then the first runs of each.
+WITH RECURSIVE held AS MATERIALIZED (
+    SELECT run.number, run.fence, run.undefined, run.priority, run.submitted_by, run.place,
+           coalesce(worker.lease_until > micros_now() AND worker.owner <> ALL (%(dead)s), false) AS alive
+    FROM run LEFT JOIN worker USING (owner)
+    WHERE run.held AND run.ended_at IS NULL
+), heard AS MATERIALIZED (
+    SELECT place FROM worker WHERE lease_until > micros_now() - %(abandon)s
+), queue AS (
+    (SELECT undefined, priority, submitted_by FROM run
+     WHERE NOT held AND ended_at IS NULL AND undefined <= %(undefined)s
+     ORDER BY undefined, priority, submitted_by LIMIT 1)
+    UNION ALL
+    SELECT next.undefined, next.priority, next.submitted_by
+    FROM queue CROSS JOIN LATERAL (
+        SELECT undefined, priority, submitted_by FROM run
+        WHERE NOT held AND ended_at IS NULL AND undefined <= %(undefined)s
+          AND (undefined, priority, submitted_by) > (queue.undefined, queue.priority, queue.submitted_by)
+        ORDER BY undefined, priority, submitted_by LIMIT 1
+    ) AS next
+), free AS (
+    SELECT first.number, first.fence, queue.priority, queue.submitted_by
+    FROM queue CROSS JOIN LATERAL (
+        SELECT run.number, run.fence FROM run
+        WHERE NOT run.held AND run.ended_at IS NULL AND run.undefined = queue.undefined AND run.priority = queue.priority
+          AND run.submitted_by = queue.submitted_by
+          AND (run.place IN ('', %(place)s) OR run.place NOT IN (SELECT place FROM heard)
+               OR NOT EXISTS (SELECT FROM attempt WHERE attempt.run = run.number AND attempt.status = 'running'))
+        ORDER BY run.number LIMIT %(most)s
+    ) AS first
+    UNION ALL
+    SELECT held.number, held.fence, held.priority, held.submitted_by
+    FROM held
+    WHERE NOT held.alive AND held.undefined <= %(undefined)s
+      AND (held.place IN ('', %(place)s) OR held.place NOT IN (SELECT place FROM heard)
+           OR NOT EXISTS (SELECT FROM attempt WHERE attempt.run = held.number AND attempt.status = 'running'))
+), turns AS (
+    SELECT free.number, free.fence, free.priority,
+           coalesce(busy.runs, 0) + row_number() OVER (
+               PARTITION BY free.submitted_by, free.priority ORDER BY free.number
+           ) AS turn
+    FROM free LEFT JOIN (SELECT submitted_by, count(*) AS runs FROM held GROUP BY submitted_by) AS busy USING (submitted_by)
+)
+SELECT taken.number, taken.id, taken.fence, taken.seq
+FROM (SELECT number, fence FROM turns ORDER BY priority DESC, turn, number) AS turns CROSS JOIN LATERAL (
+    SELECT run.number, run.id, run.fence, run.seq FROM run
+    WHERE run.number = turns.number AND run.fence = turns.fence AND run.ended_at IS NULL
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS taken
+LIMIT %(limit)s;
+
+-- name: claim_runs
+-- Take runs that are locked.
+UPDATE run SET owner = %(owner)s, fence = fence + 1, place = %(place)s, held = true WHERE number = ANY (%(numbers)s);
+
+-- name: select_claimed
+-- Of these runs those that the owner holds.
+SELECT number, fence FROM run WHERE number = ANY (%(numbers)s) AND owner = %(owner)s AND held;
+
+-- name: release_runs
+-- The fence moves on, so that nothing is written under a claim that was given back.
+UPDATE run SET fence = run.fence + 1, held = false
+FROM json_to_recordset(%(claims)s) AS row (n bigint, id text, fence bigint)
+WHERE run.id = row.id AND run.fence = row.fence AND run.held
+RETURNING row.n;
+
+-- name: select_released
+-- Those claims that were given back and whose runs nobody took since.
+SELECT row.n
+FROM json_to_recordset(%(claims)s) AS row (n bigint, id text, fence bigint) JOIN run ON run.id = row.id
+WHERE run.fence = row.fence + 1 AND NOT run.held;
 
 -- name: write_lease
 -- Start or renew a lease, and forget conductors whose lease ran out long ago and that hold no run.
@@ -159,20 +317,10 @@ ON CONFLICT (owner) DO UPDATE SET
     process_start = excluded.process_start, place = excluded.place
 WHERE worker.lease_until < micros_now();
 
--- name: select_run
-SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
-       started_at, ended_at, owner, priority, submitted_by, retry_of
-FROM run WHERE id = %s;
-
 -- name: select_run_by_number
 SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
        started_at, ended_at, owner, priority, submitted_by, retry_of
 FROM run WHERE number = %s;
-
--- name: select_run_by_key
-SELECT id, number, kind, name, status, reason, message, repository, branch, commit_id, commit_message, created_at,
-       started_at, ended_at, owner, priority, submitted_by, retry_of
-FROM run WHERE idempotency_key = %s;
 
 -- name: select_runs_by_prefix
 -- Enough runs whose id starts with the text to tell whether it is unambiguous; '~' sorts after every character of an id.

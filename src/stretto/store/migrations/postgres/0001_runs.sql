@@ -28,16 +28,12 @@ CREATE TABLE run (
     owner text,                                -- the conductor that holds the run, or held it last
     held boolean NOT NULL DEFAULT false,
     fence bigint NOT NULL DEFAULT 0,           -- grows with every claim and release; a write must name the current one
-    seq bigint NOT NULL,                       -- of the last event
-    priority bigint NOT NULL DEFAULT 0,
-    place text NOT NULL DEFAULT '',            -- whose back-ends its attempts are on
-    retry_of bigint                            -- number of the run whose jobs it does again
+    seq bigint NOT NULL                        -- of the last event
 ) WITH (fillfactor = 70);
 
 CREATE INDEX run_by_name ON run (name, number);
 CREATE INDEX run_by_repository ON run (repository, branch, number);
 CREATE INDEX run_by_status ON run (status, number);
-CREATE INDEX run_open ON run (priority DESC, number) WHERE ended_at IS NULL;
 CREATE INDEX run_held ON run (owner) WHERE held;
 
 -- Apart from `run`, whose row is rewritten with every commit while a spec may have megabytes.
@@ -116,14 +112,5 @@ CREATE TABLE worker (
     host text NOT NULL,
     realm text NOT NULL,                       -- boot and PID namespace within which `pid` means something
     pid bigint NOT NULL,
-    process_start bigint NOT NULL,
-    place text NOT NULL DEFAULT ''
+    process_start bigint NOT NULL
 ) WITH (fillfactor = 50);
-
--- A run that was accepted and has no spec yet: what was asked. The row goes when the run is defined.
-CREATE TABLE submission (
-    run bigint PRIMARY KEY REFERENCES run (number) ON DELETE CASCADE,
-    body text NOT NULL,
-    accepted_at bigint NOT NULL,
-    published_at bigint                        -- when the queue was told of it last
-);
