@@ -18,7 +18,7 @@ from bench.row import HEAD, Row
 from scripts import engine
 from scripts.engine import Engine
 
-BENCHES = ("start", "tree", "graph", "process", "container")
+BENCHES = ("start", "tree", "graph", "process", "container", "server")
 RESULTS = Path(__file__).with_name("results.md")
 
 

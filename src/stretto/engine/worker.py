@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 POLL_S: Final = 5.0
 """How long to rely on the store to tell of changes before looking all the same."""
 IDLE_SHARE: Final = 9.0
-"""How many times as long as a look took the next one waits at least: looking takes no more than a tenth of the time."""
+"""How many times as long as a look took the next one waits: looking takes no more than a tenth of the time."""
+LONGEST_PAUSE_S: Final = 0.2
+"""What the next look waits at most: one that took long did so among a hundred runs that go on here, and some end soon."""
 RETRY_S: Final = (0.2, 5.0)
 """The shortest and longest wait before something is tried again that failed for want of the store or by a bug."""
 RELEASE_TIMEOUT_S: Final = 3.0
@@ -244,7 +246,7 @@ class Worker:
             except StoreError as error:
                 log.warning("no look for work", extra={"owner": lease.owner, "error": error.message})
                 await self._pause(RETRY_S[0])
-            await self._pause(IDLE_SHARE * (clock.time() - began))
+            await self._pause(min(IDLE_SHARE * (clock.time() - began), LONGEST_PAUSE_S))
             if not self._draining.is_set():
                 await self._news.wait()
 

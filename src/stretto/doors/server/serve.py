@@ -246,6 +246,8 @@ def _listening(api: Api, listens: bool) -> Iterator[tuple[socket.socket | None, 
             hint="set api.host and api.port, or --host and --port",
         ) from error
     listener.setblocking(False)
+    # What is accepted inherits this, and asyncio would not set it: or each answer, written in two parts, waits 40 ms for an ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener, bool(api.tls_cert)
 

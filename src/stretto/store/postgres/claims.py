@@ -64,7 +64,7 @@ class Claims:
                 "most": wanted.limit + _SPARE,
             }
             async with connection.pipeline(), connection.transaction():
-                picked = await (await connection.execute(SQL["select_wanted"], values)).fetchall()
+                picked = await (await connection.execute(SQL["select_wanted"], values, prepare=True)).fetchall()
                 return await self._write(connection, picked, owner, wanted.place) if picked else []
 
         return self._note(await self._database.call(act), owner) if wanted.limit > 0 else []
