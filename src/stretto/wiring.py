@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stretto.core.errors import InputError, SettingsError
 from stretto.core.ports import ArtifactStore, BlobStore, Driver, LogStore, Store
@@ -28,6 +28,9 @@ from stretto.store.logs import FileLogs
 from stretto.store.shared import SharedArtifacts
 from stretto.store.sqlite import SqliteStore
 from stretto.store.uploads import Uploads
+
+if TYPE_CHECKING:
+    from stretto.store.postgres.storage import Storage
 
 LEAST_JOBS: Final = 4
 """Jobs at once on a small machine: they wait for disk and network most of the time."""
@@ -111,7 +114,7 @@ async def _open_storage(
     files = FileArtifacts(home / "artifacts")
     if settings.database:
         postgres = import_module("stretto.store.postgres")  # with the libraries of a server
-        storage = await stack.enter_async_context(postgres.open_storage(settings.database, wait_s=wait_s))
+        storage: Storage = await stack.enter_async_context(postgres.open_storage(settings.database, wait_s=wait_s))
         return storage.store, storage.logs, SharedArtifacts(files, storage.blobs), storage.blobs
     store = await SqliteStore.open(home / "stretto.db")
     stack.push_async_callback(store.close)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.background import Programs, end_attempts, programs
+from tests.support.cluster import Cluster, own_database
 from tests.support.images import import_image
 from tests.support.server import serving
 
@@ -19,13 +21,37 @@ def home(tmp_path: Path) -> Iterator[Path]:
     end_attempts(tmp_path / "home")
 
 
-@pytest.fixture(params=["here", "server"])
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API and a conductor in processes of their own, with PostgreSQL and RabbitMQ between them."""
+    with own_database(f"cluster_{os.getpid()}") as database:
+        variables = {"STRETTO_DATABASE": database, "STRETTO_QUEUE": os.environ["STRETTO_TEST_RABBITMQ"]}
+        cluster = Cluster(tmp_path_factory.mktemp("cluster"), variables, apis=1, conductors=1)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+APART = pytest.param("cluster", marks=[pytest.mark.postgres, pytest.mark.rabbitmq])
+
+
+@pytest.fixture(params=["here", "server", APART])
 def anywhere(
     request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """The same; and, half of the time, a server that commands talk to, whose own home is `tmp_path/server`."""
+    """The same; and a server that commands talk to: one process whose own home is `tmp_path/server`, or several."""
     if request.param == "here":
         yield home
+        return
+    if request.param == "cluster":
+        cluster: Cluster = request.getfixturevalue("cluster")
+        cluster.forget()
+        monkeypatch.setenv("STRETTO_SERVER", cluster.url)
+        monkeypatch.setenv("STRETTO_TOKEN", cluster.token)
+        yield home
+        end_attempts(cluster.home)
         return
     with serving(tmp_path / "server") as server:
         for name, value in server.variables.items():

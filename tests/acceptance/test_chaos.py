@@ -9,13 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, own_database
 from tests.support.images import import_image
 from tests.support.outside import Listener, leftovers
 from tests.support.repository import git, make_repository
@@ -47,18 +45,6 @@ def definition(driver: str, port: int) -> str:
     return f"name: {driver}\nstages: [one, two]\ndefault: {{image: '{IMAGE}'}}\njobs:\n{jobs}"
 
 
-@pytest.fixture
-def database() -> Iterator[str]:
-    """A database of its own on the test server."""
-    address = os.environ["STRETTO_TEST_POSTGRES"]
-    name = f"chaos_{os.getpid()}"
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
-    yield address.rpartition("/")[0] + f"/{name}"
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
-
-
 class Killer(threading.Thread):
     """Kills a process of the server now and then, starts it again, and restarts the services once each."""
 
@@ -88,10 +74,15 @@ class Killer(threading.Thread):
         except BaseException as error:
             self.error = error
 
+    def quit(self) -> None:
+        """Stop killing."""
+        self._over.set()
+        if self.is_alive():
+            self.join(timeout=120)
+
     def end(self) -> None:
         """Stop killing; whatever went wrong is raised."""
-        self._over.set()
-        self.join(timeout=120)
+        self.quit()
         if self.error is not None:
             raise self.error
 
@@ -120,8 +111,13 @@ def submit(cluster: Cluster, number: int, branch: str, repository: Path) -> str:
 @pytest.mark.rabbitmq
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_no_accepted_run_is_lost_or_done_twice(tmp_path: Path, database: str) -> None:
+def test_no_accepted_run_is_lost_or_done_twice(tmp_path: Path) -> None:
     """300 runs while every 2 s a process is killed and database and queue are restarted: each effect once, nothing left."""
+    with own_database(f"chaos_{os.getpid()}") as database:
+        _run_through_chaos(tmp_path, database)
+
+
+def _run_through_chaos(tmp_path: Path, database: str) -> None:
     import_image(IMAGE)
     outside = tmp_path / "outside.txt"
     outside.touch()
@@ -138,8 +134,6 @@ def test_no_accepted_run_is_lost_or_done_twice(tmp_path: Path, database: str) ->
         "STRETTO_QUEUE": os.environ["STRETTO_TEST_RABBITMQ"],
         "STRETTO_API_LOCAL_ROOT": str(tmp_path / "remotes"),
         "STRETTO_DOCKER_NETWORK": "host",
-        "STRETTO_API_RATE_PER_MINUTE": "0",
-        "STRETTO_API_DRIVERS": "docker,process",
     }
     cluster = Cluster(tmp_path, variables, apis=2, conductors=3)
     killer = Killer(cluster)
@@ -155,10 +149,10 @@ def test_no_accepted_run_is_lost_or_done_twice(tmp_path: Path, database: str) ->
         check(cluster, ids, listener)
         assert len(killer.killed) >= 15, killer.killed
         assert sorted(killer.restarted) == sorted(RESTARTS_S.values())
-    finally:
-        killer.end()
         for conductor in cluster.conductors:
             conductor.stop()
+    finally:
+        killer.quit()
         cluster.stop()
         listener.close()
     assert not leftovers(cluster.home)

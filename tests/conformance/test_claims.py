@@ -307,6 +307,12 @@ async def test_tables_write_all_or_nothing(store: Store) -> None:
     assert list(map(tuple, found)) == [("one", 7)]
 
 
+async def test_tables_know_marks_from_text(store: Store) -> None:
+    """A question mark or a percent sign within quotes or a comment is no mark."""
+    sql = "SELECT '?', 'it''s 100 % ?', '%s', ? AS \"what?\" -- why?\nWHERE 'a%' LIKE 'a%%'"
+    assert [tuple(row) for row in await store.tables.read(sql, "x")] == [("?", "it's 100 % ?", "%s", "x")]
+
+
 async def test_claim_and_release_leave_the_request_alone(store: Store) -> None:
     """Whoever takes an undefined run after another finds the same request, with a higher fence."""
     (row,) = await accept(store, asked())

@@ -10,10 +10,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from tests.support.cli import PROGRAM, run_cli
 
@@ -26,6 +29,17 @@ def free_port() -> int:
     """Return a port of loopback that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
+
+
+@contextmanager
+def own_database(name: str) -> Iterator[str]:
+    """Give the URL of a new database on the test server, and drop it afterwards."""
+    address = os.environ["STRETTO_TEST_POSTGRES"]
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    yield address.rpartition("/")[0] + f"/{name}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @dataclass
@@ -95,7 +109,13 @@ class Cluster:
     def __init__(self, directory: Path, variables: Mapping[str, str], *, apis: int, conductors: int) -> None:
         self.directory = directory
         self.home = directory / "home"
-        self.variables = {"STRETTO_HOME": str(self.home), "STRETTO_CONDUCTOR_LEASE_S": "3", **variables}
+        self.variables = {
+            "STRETTO_HOME": str(self.home),
+            "STRETTO_CONDUCTOR_LEASE_S": "3",
+            "STRETTO_API_DRIVERS": "docker,process",
+            "STRETTO_API_RATE_PER_MINUTE": "0",
+            **variables,
+        }
         self.token = ""
         self.apis = [self._node(f"api{i}", "api", free_port()) for i in range(apis)]
         self.conductors = [self._node(f"conductor{i}", "conductor", None) for i in range(conductors)]
@@ -103,6 +123,11 @@ class Cluster:
     def _node(self, name: str, role: str, port: int | None) -> Node:
         arguments = ("--role", role, *(() if port is None else ("--port", str(port))))
         return Node(name, arguments, self.variables, self.directory / f"{name}.log", port)
+
+    @property
+    def url(self) -> str:
+        """Where the first API server answers."""
+        return f"http://127.0.0.1:{self.apis[0].port}"
 
     @property
     def nodes(self) -> list[Node]:
@@ -125,6 +150,13 @@ class Cluster:
         for node in self.nodes:
             if node.process is not None and node.process.poll() is None:
                 node.kill()
+
+    def forget(self) -> None:
+        """Delete all that the database knows but the tokens and who is at work; runs are numbered from 1 again."""
+        with psycopg.connect(self.variables["STRETTO_DATABASE"], autocommit=True) as connection:
+            found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+            names = sorted({name for (name,) in found} - {"migration", "token", "worker"})
+            connection.execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE".encode())
 
     def call(self, api: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Make one call and return status and JSON; OSError where nobody answers."""

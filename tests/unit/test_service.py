@@ -109,6 +109,8 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         default_driver="fake",
         places=Places(FileLogs(tmp_path / "logs"), FileArtifacts(tmp_path / "artifacts"), clock, 1 << 20, 1.0),
         attempts=tmp_path / "attempts",
+        keep_days=30.0,
+        keep_bytes=1 << 30,
         jobs=4,
         prepare_ahead=0,
         owner="tests",

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from stretto.core.errors import StrettoError
+from stretto.core.errors import DriverError, StrettoError
 from stretto.core.events import Event, Handle
 from stretto.core.ports import Driver
 from stretto.core.run import Run
@@ -53,14 +53,21 @@ async def sweep(run: Run, drivers: Mapping[str, Driver], attempts: Path) -> int:
 
 
 async def reap(driver: Driver, is_over: Callable[[str], Awaitable[bool]], *, dry_run: bool = False) -> int:
-    """Remove what the driver has of runs that are over or unknown, as `is_over` says of a run's id; return how many."""
+    """Remove what the driver has of runs that are over or unknown, as `is_over` says of a run's id; return how many.
+
+    One that can't be removed is passed over, and found again next time.
+    """
     count = 0
     for handle in await driver.orphans():
         if not await is_over(AttemptKey.parse(handle.key).run_id):
             continue
-        if not dry_run:
-            await driver.remove(handle)
-        count += 1
+        try:
+            if not dry_run:
+                await driver.remove(handle)
+        except (DriverError, OSError) as error:
+            log.warning("orphan not removed; it is tried again", extra={"attempt": handle.key, "error": str(error)})
+        else:
+            count += 1
     return count
 
 

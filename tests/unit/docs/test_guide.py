@@ -19,7 +19,18 @@ from stretto.engine import conductor
 from stretto.settings import load as load_settings
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = ("README.md", "docs/guide.md", "docs/engine.md", "docs/settings.md", "examples/README.md", "CONTRIBUTING.md")
+PAGES = (
+    "README.md",
+    "docs/guide.md",
+    "docs/engine.md",
+    "docs/settings.md",
+    "docs/server.md",
+    "docs/deploy.md",
+    "docs/queue.md",
+    "docs/triggers.md",
+    "examples/README.md",
+    "CONTRIBUTING.md",
+)
 ENDS_A_COMMAND = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "2>"})
 GUIDE = (ROOT / "docs/guide.md").read_text("utf-8")
 

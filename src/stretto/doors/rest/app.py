@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from stretto import __version__
 from stretto.doors.rest import (
@@ -41,12 +42,12 @@ def build(door: Door) -> FastAPI:
 
 def bare(door: Door) -> FastAPI:
     """Return an application that only says how this process is: what a conductor without API offers."""
-    app = FastAPI(
+    app = FastAPIOffline(  # its pages need no other host
+        redoc_url=None,
         title="Stretto",
         version=__version__,
         description=_DESCRIPTION,
         redirect_slashes=False,
-        redoc_url=None,
         root_path=door.settings.api.root_path,
     )
     app.state.door = door

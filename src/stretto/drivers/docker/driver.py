@@ -107,12 +107,10 @@ class DockerDriver:
                 await self._terminate(place)
                 if await self._has_stopped(place, grace_s):
                     return
-            await self._client.call("POST", f"/containers/{segment(place.name)}/kill", query={"signal": "KILL"})
         except RefusedError as error:
             if error.status not in GONE:
                 raise
-        if not await self._has_stopped(place, KILL_TIMEOUT_S):
-            raise DriverError(f"container {place.name} does not end though it was killed", reason=Reason.KILLED)
+        await self._kill(place)
 
     async def collect(self, handle: Handle, patterns: Sequence[str], limit_bytes: int) -> Sequence[ArtifactFile]:
         """Return what the job left; fetched from an engine that is elsewhere."""
@@ -132,12 +130,13 @@ class DockerDriver:
         return await collect(directory, list(patterns), limit_bytes)
 
     async def remove(self, handle: Handle) -> None:
-        """Remove containers, volume and files of the attempt."""
+        """Remove files, containers and volume: the files first, as the labels of the others are how the attempt is found."""
         place = Place.read(handle)
         async with self._lock(place.name):
             await self._launcher.detach(place)
-            await discard(self._client, place.name)
-            await self._discard_volume(place)
+            container = await inspect(self._client, place.name)
+            if container is not None and is_running(container):
+                await self._kill(place)
             await discard(self._client, place.tidier)
             try:
                 await remove_view(tree.view_directory(place))
@@ -145,6 +144,8 @@ class DockerDriver:
             except ForeignFilesError:
                 await self._as_root(place, ("rm", "-rf", f"{TARGET}/view", f"{TARGET}/control"))
                 await asyncio.to_thread(remove_tree, place.directory)
+            await discard(self._client, place.name)
+            await self._discard_volume(place)
 
     async def orphans(self) -> Sequence[Handle]:
         """Return a handle for every attempt of which a container or a volume of this installation is there."""
@@ -166,6 +167,16 @@ class DockerDriver:
     def _lock(self, name: str) -> asyncio.Lock:
         """Return the lock that keeps calls for one attempt apart; it lives as long as someone holds or wants it."""
         return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _kill(self, place: Place) -> None:
+        """Kill the attempt's container and come back when it has stopped, or is gone. DriverError."""
+        try:
+            await self._client.call("POST", f"/containers/{segment(place.name)}/kill", query={"signal": "KILL"})
+        except RefusedError as error:
+            if error.status not in GONE:
+                raise
+        if not await self._has_stopped(place, KILL_TIMEOUT_S):
+            raise DriverError(f"container {place.name} does not end though it was killed", reason=Reason.KILLED)
 
     async def _terminate(self, place: Place) -> None:
         """Send TERM to every process of the attempt but the wrapper."""

@@ -120,7 +120,10 @@ class Folder:
             return
         for name in (*names, "key"):
             _unlink(f"{self.path}/{name}")
-        os.rmdir(self.path)
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            pass  # another conductor of this home was at it too
 
     def read_key(self) -> str | None:
         """Return the attempt's key, None where the directory is not an attempt's."""

@@ -114,6 +114,11 @@ class PostgresLogs:
                 self._heads.forget(key)
                 pause_s = min(2 * pause_s, _LOOK_FOR_LOG_S[1])
 
+    async def size(self, key: AttemptKey) -> int:
+        """Return how many bytes can be read of the log now; 0 where there is none."""
+        head = await self._read_head(key)
+        return 0 if head is None else head.size_bytes
+
     async def lines(self, key: AttemptKey) -> list[tuple[datetime, bytes]]:
         """Return the log's lines, without line ends, each with the time its first byte came."""
         head = await self._read_head(key)

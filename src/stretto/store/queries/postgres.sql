@@ -223,7 +223,8 @@ SELECT owner, host, realm, pid, process_start FROM worker WHERE realm = %s AND l
 -- those who submitted them, counting what each has under way. A run whose attempts are at another place is left to that place.
 -- `dead` are owners whose process is known to be over; `most` is how many of one user are looked at, those included that
 -- another conductor takes at the same moment (they are locked, and passed over).
--- Every access is by an index: the users are found one after the other (`queue`), then the first runs of each.
+-- Every access is by an index: the users are found one after the other (`queue`), then the first runs of each. `IS NULL` and not
+-- `NOT EXISTS`, for which all attempts there are may be read and hashed.
 WITH RECURSIVE held AS MATERIALIZED (
     SELECT run.number, run.fence, run.undefined, run.priority, run.submitted_by, run.place,
            coalesce(worker.lease_until > micros_now() AND worker.owner <> ALL (%(dead)s), false) AS alive
@@ -250,7 +251,7 @@ WITH RECURSIVE held AS MATERIALIZED (
         WHERE NOT run.held AND run.ended_at IS NULL AND run.undefined = queue.undefined AND run.priority = queue.priority
           AND run.submitted_by = queue.submitted_by
           AND (run.place IN ('', %(place)s) OR run.place NOT IN (SELECT place FROM heard)
-               OR NOT EXISTS (SELECT FROM attempt WHERE attempt.run = run.number AND attempt.status = 'running'))
+               OR (SELECT attempt.run FROM attempt WHERE attempt.run = run.number AND attempt.status = 'running' LIMIT 1) IS NULL)
         ORDER BY run.number LIMIT %(most)s
     ) AS first
     UNION ALL
@@ -258,7 +259,7 @@ WITH RECURSIVE held AS MATERIALIZED (
     FROM held
     WHERE NOT held.alive AND held.undefined <= %(undefined)s
       AND (held.place IN ('', %(place)s) OR held.place NOT IN (SELECT place FROM heard)
-           OR NOT EXISTS (SELECT FROM attempt WHERE attempt.run = held.number AND attempt.status = 'running'))
+           OR (SELECT attempt.run FROM attempt WHERE attempt.run = held.number AND attempt.status = 'running' LIMIT 1) IS NULL)
 ), turns AS (
     SELECT free.number, free.fence, free.priority,
            coalesce(busy.runs, 0) + row_number() OVER (

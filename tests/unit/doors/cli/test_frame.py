@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from stretto.doors.cli import db, queue, token
+from stretto.doors.cli import db, forge, hook, queue, schedule, token
 from stretto.doors.cli.command import LazyGroup
 from stretto.doors.cli.main import COMMANDS
 from stretto.reports import schema
@@ -22,9 +22,12 @@ from tests.unit.doors.cli.conftest import PIPELINE, Place, Said
 
 GROUPS: dict[str, LazyGroup] = {
     "db": db.command,
-    "token": token.command,
+    "forge": forge.command,
+    "hook": hook.command,
     "queue": queue.command,
     "queue dead": queue.dead,
+    "schedule": schedule.command,
+    "token": token.command,
 }
 """Commands that only have others below them."""
 NAMES = [*COMMANDS, *(f"{group} {name}" for group, made in GROUPS.items() for name in made.modules)]

@@ -20,6 +20,8 @@ class Proxy:
         self.refuses_after_cut = False
         self.refuses = False
         """Whether new connections are cut at once."""
+        self.refused = asyncio.Event()
+        """Set when one was."""
 
     @property
     def url(self) -> str:
@@ -49,7 +51,9 @@ class Proxy:
         assert task is not None
         self._links.add(task)
         try:
-            if not self.refuses:
+            if self.refuses:
+                self.refused.set()
+            else:
                 server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
                 try:
                     async with asyncio.TaskGroup() as both:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from scripts.service.postgres import Postgres
 from stretto.core import events as ev
 from stretto.core.errors import FenceLostError, StoreError
-from stretto.core.ports import NewRun, RunFilter
+from stretto.core.ports import NewRequest, NewRun, RunFilter, Wanted
 from stretto.core.run import Run
 from stretto.store.postgres import PostgresStore
 from stretto.store.postgres.database import Patience
@@ -130,21 +131,59 @@ async def test_commit_whose_answer_was_lost_outlives_a_takeover(harness: Postgre
     await other.close()
 
 
-async def test_other_calls_whose_answer_was_lost_are_done_once(harness: PostgresHarness) -> None:
-    """A run is created once, and told to be new; a release that was done is no lost fence."""
+async def test_submission_whose_answer_was_lost_is_done_once(harness: PostgresHarness) -> None:
+    """A run is created or accepted once, with a key or without, and told to be new."""
     await (await harness.open()).close()
     async with Proxy(harness.place) as proxy:
         store = await PostgresStore.open(proxy.url)
-        proxy.cut_answer_to = b"INSERT INTO run"
-        row, created = await store.create_run(NewRun(simple_spec("a"), BEGIN, idempotency_key="k"))
-        assert (created, proxy.cuts) == (True, 1)
-        assert await store.list_runs(RunFilter()) == [row]
-        claim = await store.claim(row.id, "me")
-        proxy.cut_answer_to = b"UPDATE run SET fence"
-        await store.release(claim)
-        assert proxy.cuts == 2
-        assert (await store.claim(row.id, "you")).fence == claim.fence + 2
+        request = NewRequest({"repository": "r"}, BEGIN)
+        for cuts, key in enumerate((None, "k"), start=1):
+            proxy.cut_answer_to = b'"created_at":'  # in the values, not in the statement, which is prepared first
+            row, created = await store.create_run(NewRun(simple_spec("a"), BEGIN, idempotency_key=key))
+            proxy.cut_answer_to = b'"created_at":'
+            accepted = await store.accept([request, replace(request, idempotency_key=key and f"{key}/2")])
+            assert (created, [new for _, new in accepted], proxy.cuts) == (True, [True, True], 2 * cuts)
+            rows = [accepted[1][0], accepted[0][0], row]
+            assert (await store.list_runs(RunFilter()))[:3] == rows
+        assert len(await store.list_runs(RunFilter())) == 6
         await store.close()
+
+
+async def test_claims_whose_answer_was_lost_are_found(harness: PostgresHarness) -> None:
+    """Runs that were taken, defined or given back by a call whose answer was lost: it says so, and does it once."""
+    await (await harness.open()).close()
+    async with Proxy(harness.place) as proxy:
+        store = await PostgresStore.open(proxy.url)
+        await store.accept([NewRequest({}, BEGIN)] * 3)
+        proxy.cut_answer_to = b"UPDATE run SET owner"
+        claims = await store.claim_next("me", Wanted(2))
+        assert ([claim.fence for claim in claims], proxy.cuts) == ([1, 1], 1)
+        assert len(await store.claim_next("me", Wanted(9))) == 1  # nothing more was taken, and nothing forgotten
+        proxy.cut_answer_to = b"undefined = false"
+        assert (await store.define(claims[0], simple_spec("a"))).name == simple_spec("a").name
+        proxy.cut_answer_to = b'"fence":'
+        await store.release(claims[0])
+        assert proxy.cuts == 3
+        with pytest.raises(FenceLostError):
+            await store.release(claims[0])
+        assert (await store.claim(claims[0].run_id, "you")).fence == claims[0].fence + 2
+        await store.close()
+
+
+async def test_open_waits_for_a_server_that_starts(harness: PostgresHarness, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that begins to answer while we wait is used, and the log says that we waited; without time it fails at once."""
+    await (await harness.open()).close()
+    async with Proxy(harness.place) as proxy:
+        proxy.refuses = True
+        with pytest.raises(StoreError, match="does not answer"):
+            await PostgresStore.open(proxy.url)
+        assert not caplog.messages
+        opening = asyncio.create_task(PostgresStore.open(proxy.url, wait_s=20.0))
+        proxy.refused.clear()
+        await proxy.refused.wait()
+        proxy.refuses = False
+        await (await opening).close()
+    assert caplog.messages == ["the database does not answer; waiting for it"]
 
 
 async def test_server_that_stays_away_is_told(harness: PostgresHarness) -> None:

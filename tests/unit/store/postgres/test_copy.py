@@ -9,8 +9,9 @@ import pytest
 
 from stretto.core import events as ev
 from stretto.core.errors import InputError, RunBusyError, SchemaError
-from stretto.core.ports import NewRun, RunFilter
+from stretto.core.ports import NewRequest, NewRun, RunFilter, Wanted
 from stretto.store.postgres import PostgresStore, copy, upgrade
+from stretto.store.postgres.copy import LEFT, TABLES
 from stretto.store.sqlite import SqliteStore
 from tests.conformance.stores.harness import PostgresHarness, SqliteHarness
 from tests.conformance.stores.history import BEGIN, fold, random_history, random_spec, simple_spec
@@ -62,6 +63,49 @@ async def test_copy_keeps_all_of_every_run(tmp_path: Path, harness: PostgresHarn
     await new.commit(claim, [ev.RunTimedOut(BEGIN)], run.take_changes())
     await old.close()
     await new.close()
+
+
+async def test_copy_takes_what_a_server_has(tmp_path: Path, harness: PostgresHarness) -> None:
+    """Runs that wait to be compiled can be taken and defined there; tokens and the audit come along."""
+    source = SqliteHarness(tmp_path)
+    old = await source.open()
+    ((waits, _),) = await old.accept([NewRequest({"repository": "r"}, BEGIN, by="ann", priority=3, retry_of=7)])
+    token = (
+        "INSERT INTO token (id, digest, name, scope, repositories, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    )
+    audit = "INSERT INTO audit (at, who, action, target, address, outcome) VALUES (?, ?, ?, ?, ?, ?)"
+    await old.tables.write(
+        (token, ("t1", "d", "ann's", "run", "[]", 1, "root")),
+        (audit, (2, "ann", "run.submit", "1", "127.0.0.1", "ok")),
+        (audit, (1, "ann", "run.cancel", "1", "127.0.0.1", "ok")),
+    )
+    new = await harness.open()
+    await new.tables.write((audit, (3, "root", "token.create", "t0", "localhost", "ok")))
+    counts = await copy(Path(source.place), harness.place)
+    assert (counts["submission"], counts["token"], counts["audit"]) == (1, 1, 2)
+    assert await new.load(waits.id) == await old.load(waits.id)
+    assert await new.unpublished(older_than_s=0, again_after_s=0, limit=9) == [waits.id]
+    (claim,) = await new.claim_next("me", Wanted(9))
+    assert (await new.define(claim, simple_spec("a"))).priority == 3
+    assert await new.tables.read("SELECT name, scope FROM token") == [("ann's", "run")]
+    assert await new.tables.read("SELECT at FROM audit ORDER BY id") == [(3,), (2,), (1,)]
+    await old.close()
+    await new.close()
+
+
+async def test_copy_knows_every_table(tmp_path: Path, harness: PostgresHarness) -> None:
+    """Each table of an embedded store is copied or left out on purpose, and its columns are there in PostgreSQL."""
+    source = SqliteHarness(tmp_path)
+    store = await source.open()
+    listing = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    assert {name for (name,) in await store.tables.read(listing)} == {*TABLES, *LEFT}
+    await upgrade(harness.place)
+    with harness.connect() as connection:
+        for table in TABLES:
+            columns = {row[1] for row in await store.tables.read(f"PRAGMA table_info({table})")}
+            there = connection.execute(f"SELECT * FROM {table}".encode()).description or ()
+            assert columns <= {column.name for column in there}
+    await store.close()
 
 
 async def test_copy_refuses_a_database_with_runs(tmp_path: Path, harness: PostgresHarness) -> None:

@@ -60,6 +60,19 @@ async def test_open_refuses_older_tables(harness: PostgresHarness, monkeypatch: 
 
 
 @pytest.mark.postgres
+async def test_step_that_was_left_out_is_applied_later(harness: PostgresHarness) -> None:
+    """Tables that lack a step in the middle have the version before it, are refused, and get just that step."""
+    await upgrade(harness.place)
+    with harness.connect() as connection:
+        connection.execute("DROP TABLE token, audit")
+        connection.execute("DELETE FROM migration WHERE number = 3")
+    assert await status(harness.place) == SchemaState(2, NEWEST)
+    with pytest.raises(SchemaError, match=f"tables of version 2, this Stretto needs version {NEWEST}"):
+        await PostgresStore.open(harness.place)
+    assert await upgrade(harness.place) == ["0003_access"]
+
+
+@pytest.mark.postgres
 async def test_step_that_fails_leaves_nothing(harness: PostgresHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """All steps are applied or none, and the ledger says so."""
     bad = Migration(NEWEST + 1, "bad", "CREATE TABLE later (); CREATE TABLE later ();")
