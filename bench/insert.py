@@ -33,28 +33,51 @@ def _values(table: str) -> Iterator[tuple[object, ...]]:
         yield (f"{run:019}{i:07}", i) if table == "run" else (run, i)
 
 
-async def _insert(connection: psycopg.AsyncConnection, table: str, rows: int) -> None:
+def _insert(connection: psycopg.Connection, table: str, rows: int) -> None:
+    for values, _ in zip(_values(table), range(rows), strict=False):
+        connection.execute(_INSERT[table], values, prepare=True)
+
+
+async def _insert_async(connection: psycopg.AsyncConnection, table: str, rows: int) -> None:
     for values, _ in zip(_values(table), range(rows), strict=False):
         await connection.execute(_INSERT[table], values, prepare=True)
 
 
-async def main(url: str, table: str, connections: int, rows: int) -> None:
-    """Connect, insert, tell."""
+def _tell(line: object) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def alone(url: str, table: str, rows: int) -> None:
+    """Insert over one connection; a loop has nothing to overlap then and would only cost time."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        _insert(connection, table, 1)
+        _tell("ready")
+        sys.stdin.readline()
+        began = time.perf_counter()
+        _insert(connection, table, rows)
+        _tell(time.perf_counter() - began)
+
+
+async def together(url: str, table: str, connections: int, rows: int) -> None:
+    """Insert over many connections at once."""
     opened = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(connections)]
     for connection in opened:
-        await _insert(connection, table, 1)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+        await _insert_async(connection, table, 1)
+    _tell("ready")
     sys.stdin.readline()
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for connection in opened:
-            group.create_task(_insert(connection, table, rows // connections))
-    sys.stdout.write(f"{time.perf_counter() - began}\n")
-    sys.stdout.flush()
+            group.create_task(_insert_async(connection, table, rows // connections))
+    _tell(time.perf_counter() - began)
     for connection in opened:
         await connection.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    _, _url, _table, _connections, _rows = sys.argv
+    if _connections == "1":
+        alone(_url, _table, int(_rows))
+    else:
+        asyncio.run(together(_url, _table, int(_connections), int(_rows)))
