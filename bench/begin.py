@@ -1,4 +1,4 @@
-"""From a submission to an idle server until its first job runs, against what no server can do without: one notification, one start.
+"""From a submission to an idle server until its first job runs, against what none can do without: a notification and a start.
 
 The server is one process with everything, the job one of the `process` driver. The repository was seen before: whoever pushes to
 one that nobody knows waits for a clone in any case.
@@ -21,7 +21,8 @@ from bench.cluster import database, make_token, serve
 from bench.row import Row
 from stretto.core.ports import Launch, Tree
 from stretto.core.spec import AttemptKey, JobSpec, Script
-from stretto.drivers.process.driver import ProcessDriver, ProcessSettings
+from stretto.drivers.process.driver import ProcessDriver
+from stretto.drivers.process.settings import ProcessSettings
 from tests.support.repository import git, make_repository
 
 ROUNDS = 15

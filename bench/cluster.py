@@ -32,12 +32,14 @@ SLOW_SYNC_US: Final = 1_000
 def database(*, sync_us: int = 0) -> Iterator[str]:
     """Give the URL of a fresh database with Stretto's tables; RuntimeError where there is no PostgreSQL.
 
-    `floor_run` and `floor_event` are there as well. With `sync_us`, each sync of the log takes that much longer: `commit_delay` lets whoever syncs wait under the very lock that
-    the others queue for.
+    `floor_run` and `floor_event` are there as well. With `sync_us`, each sync of the log takes that much longer: `commit_delay`
+    lets whoever syncs wait under the very lock that the others queue for.
     """
     server = os.environ.get(VARIABLE, "")
     if not server or not greets(server):
-        raise RuntimeError(f"{VARIABLE} leads to no PostgreSQL: scripts/services up postgres, then source .services/env")
+        raise RuntimeError(
+            f"{VARIABLE} leads to no PostgreSQL: scripts/services up postgres, then source .services/env"
+        )
     name = f"stretto_bench_{secrets.token_hex(4)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())

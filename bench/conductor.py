@@ -13,7 +13,7 @@ import signal
 import sys
 from dataclasses import replace
 
-from stretto.doors.cli.serve import COLLECT_EVERY
+from stretto.doors.cli.options import COLLECT_EVERY
 from stretto.doors.server import journal
 from stretto.drivers.fake import FakeDriver, FakeWorld
 from stretto.engine.slots import Slots

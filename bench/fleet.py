@@ -56,7 +56,7 @@ def _insert(url: str) -> float:
         ]
         for process in processes:
             process.read_line()
-        return max(result(*processes))
+        return max(float(took) for took in result(*processes))
 
 
 async def _submit(url: str) -> None:

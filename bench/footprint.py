@@ -63,7 +63,9 @@ async def _accept(url: str) -> list[int]:
     store = await PostgresStore.open(url)
     repository = "https://example.org/team/project.git"
     try:
-        new = NewRequest({"repository": repository}, datetime.now(UTC), name="build", repository=repository, branch="main")
+        new = NewRequest(
+            {"repository": repository}, datetime.now(UTC), name="build", repository=repository, branch="main"
+        )
         stored = [await store.accept([new] * PAGE) for _ in range(RUNS // PAGE)]
     finally:
         await store.close()

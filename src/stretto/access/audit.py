@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_TEXT: Final = 500
 BATCH: Final = 200
-"""Entries written in one transaction."""
+"""Entries written by one statement."""
 HELD_AT_MOST: Final = 10_000
 """Entries kept in memory while the store is away; further ones are counted and dropped."""
 
@@ -42,18 +42,21 @@ class Entry:
         return replace(self, target=target)
 
 
-def insertion(entry: Entry) -> tuple[str, Sequence[Any]]:
-    """Return the statement that writes the entry."""
-    values = (
-        (entry.at - _EPOCH) // timedelta(microseconds=1),
-        entry.who,
-        entry.token,
-        entry.action,
-        entry.target[:_MAX_TEXT],
-        entry.address,
-        entry.outcome,
-    )
-    return "INSERT INTO audit (at, who, token, action, target, address, outcome) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+def insertion(*entries: Entry) -> tuple[str, Sequence[Any]]:
+    """Return the statement that writes the entries: one, as each statement is a way to the database and back."""
+    values: list[Any] = []
+    for entry in entries:
+        values += (
+            (entry.at - _EPOCH) // timedelta(microseconds=1),
+            entry.who,
+            entry.token,
+            entry.action,
+            entry.target[:_MAX_TEXT],
+            entry.address,
+            entry.outcome,
+        )
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(entries))
+    return f"INSERT INTO audit (at, who, token, action, target, address, outcome) VALUES {rows}", values
 
 
 class Audit:
@@ -77,7 +80,7 @@ class Audit:
         """Write what was noted; what fails to be written is kept for the next time."""
         while self._held:
             batch = self._held[:BATCH]
-            await self._tables.write(*(insertion(entry) for entry in batch))
+            await self._tables.write(insertion(*batch))
             del self._held[: len(batch)]
 
     async def list(self, *, before: int | None = None, limit: int = 100) -> list[Entry]:

@@ -37,6 +37,7 @@ def build(door: Door) -> FastAPI:
     app = bare(door)
     for part in (runs, output, artifacts, definitions, uploads, hooks, admin):
         app.include_router(part.router)
+    app.include_router(runs.submissions)
     return app
 
 

@@ -30,7 +30,7 @@ from stretto.waist import LogRequest, RunRequest, Waist
 
 CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 
-_bearer = HTTPBearer(auto_error=False, description="A token of this server: `stretto token create`.")
+bearer = HTTPBearer(auto_error=False, description="A token of this server: `stretto token create`.")
 
 
 class Backend(Waist, Protocol):
@@ -128,7 +128,7 @@ class Needs:
     async def __call__(
         self,
         request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> Caller:
         """Return who is calling; ProblemError 401, 403, 429."""
         door, address = door_of(request), address_of(request)

@@ -15,6 +15,7 @@ from stretto.core.states import FINAL, Status
 from stretto.doors.rest import model
 from stretto.doors.rest.body import Body
 from stretto.doors.rest.deps import Caller, Reader, Runner, answers
+from stretto.doors.rest.direct import KEY_LENGTH, KEY_PATTERN, SubmissionRoute
 from stretto.doors.rest.openapi import gives, takes
 from stretto.doors.rest.problem import ProblemError
 from stretto.doors.rest.segment import PREFIX, Name, Number, RunRef
@@ -23,6 +24,7 @@ from stretto.reports.model import to_json
 from stretto.reports.row import row_to_json
 
 router = APIRouter(prefix=PREFIX, tags=["runs"], default_response_class=JSONResponse)
+submissions = APIRouter(prefix=PREFIX, tags=["runs"], default_response_class=JSONResponse, route_class=SubmissionRoute)
 
 MAX_PAGE: Final = 500
 MAX_PAGES_READ: Final = 20
@@ -31,7 +33,7 @@ MAX_PAGES_READ: Final = 20
 Line = Annotated[str | None, Query(max_length=2000, pattern=model.PLAIN)]
 
 
-@router.post(
+@submissions.post(
     "/runs",
     status_code=202,
     responses=gives(model.Runs, "Accepted.", status=202)
@@ -43,7 +45,7 @@ async def submit(
     request: Request,
     caller: Runner,
     body: Body,
-    idempotency_key: Annotated[str | None, Header(max_length=255, pattern=r"^[\x21-\x7e]+$")] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=KEY_LENGTH, pattern=KEY_PATTERN)] = None,
 ) -> JSONResponse:
     """Run the pipelines of a repository at a commit. Answers as soon as that is stored."""
     wanted = await body.read(model.Submit)

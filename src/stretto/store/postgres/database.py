@@ -43,13 +43,8 @@ _OPTIONS: Final = (
     f" -c statement_timeout={STATEMENT_TIMEOUT_S}s"
     " -c jit=off"  # takes 200 ms for a statement of 4 ms, where its estimate is bad
     " -c lock_timeout=30s -c idle_in_transaction_session_timeout=60s"
-    " -c jit=off"
 )
-"""What every session sets, unless the URL says otherwise.
-
-No just-in-time compilation: a second of it for a statement of milliseconds, as the planner thinks it dear while its statistics
-are young.
-"""
+"""What every session sets, unless the URL says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from stretto.reports.row import row_from_json, row_to_json
 from tests.support.api import Server
 from tests.unit.doors.rest.conftest import Place
@@ -32,6 +34,19 @@ async def test_submit_with_a_known_key_gives_the_same_run(server: Server, made: 
         )
     assert (first.status_code, again.status_code, differs.status_code) == (202, 200, 422)
     assert first.json()["runs"][0]["id"] == again.json()["runs"][0]["id"]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "k" * 256, "\xe9"])
+async def test_submit_refuses_a_malformed_key(server: Server, made: Place, key: str) -> None:
+    """A key that is empty, too long or not visible is refused and nothing stored; without a token it is not looked at."""
+    body, headers = {"repository": str(made.allowed)}, {"Idempotency-Key": key.encode("latin-1")}
+    async with await server.client("run") as client, await server.client(None) as stranger:
+        answer = await client.post("/api/v1/runs", json=body, headers=headers)
+        unknown = await stranger.post("/api/v1/runs", json=body, headers=headers)
+        runs = (await client.get("/api/v1/runs")).json()["runs"]
+    assert (answer.status_code, unknown.status_code) == (422, 401)
+    assert "idempotency-key" in answer.json()["detail"]
+    assert [run["number"] for run in runs] == [2, 1]
 
 
 async def test_submit_keeps_keys_of_callers_apart(server: Server, made: Place) -> None:
