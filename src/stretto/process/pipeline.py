@@ -125,7 +125,8 @@ class Pipeline(PipelineRecord):
     def _validate_pipeline_steps(self) -> None:
         if not self.steps:
             raise StepsNotDefinedException(f"pipeline class {type(self).__qualname__} has no steps")
-        for step_class in self.steps:
+        given: Sequence[object] = self.steps
+        for step_class in given:
             if not (isinstance(step_class, type) and issubclass(step_class, Step)):
                 raise StepsNotDefinedException(
                     f"pipeline class {type(self).__qualname__} has {step_class!r:.80} among its steps; steps are step classes"
