@@ -77,7 +77,7 @@ class Plain:
 
     def records(self, model: str) -> list[dict[str, Any]]:
         """Return all records of a model, in the order they were saved."""
-        return list(self._records(model)._table.records.values())
+        return self._records(model)._table.all()
 
     def change(self, model: str, uuid: str, **fields: Any) -> None:
         """Change a record behind everybody's back."""

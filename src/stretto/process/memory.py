@@ -35,6 +35,10 @@ class _Table:
             if isinstance(value, Hashable):
                 self._having[field, value].add(uuid)
 
+    def all(self) -> list[dict[str, Any]]:
+        """Return the records in the order they were saved."""
+        return [self.records[uuid] for uuid in sorted(self.records, key=self._places.__getitem__)]
+
     def search(self, field: str, value: Hashable) -> list[dict[str, Any]]:
         """Return the records with this value, in the order they were saved."""
         return [self.records[uuid] for uuid in sorted(self._having[field, value], key=self._places.__getitem__)]
