@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,20 @@ def tinydb_repository(path: Path) -> RepositoryClass:
 
 
 class Plain:
-    """A database of four bare methods: call it with a model. `calls` has `(model, method)` of every call.
+    """A database of four bare methods, or with `whole` the optional ones too: call it with a model.
+
+    `calls` has `(model, method)` of every call.
 
     `before` is called with model, method and arguments before each call takes effect, `after` when it has: a test may raise
     there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
         class Records(InMemoryRepository):
             """Records of this database."""
 
         self._records = Records
+        self._repository = WholeRepository if whole else PlainRepository
         self.calls: list[tuple[str, str]] = []
         self.opened: list[str] = []
         self.before: Callable[[str, str, dict[str, Any]], None] = lambda *_: None
@@ -73,7 +76,7 @@ class Plain:
 
     def __call__(self, model: str) -> PlainRepository:
         self.opened.append(model)
-        return PlainRepository(self, model)
+        return self._repository(self, model)
 
     def records(self, model: str) -> list[dict[str, Any]]:
         """Return all records of a model, in the order they were saved."""
@@ -86,6 +89,19 @@ class Plain:
     def delete(self, model: str, uuid: str) -> None:
         """Delete a record behind everybody's back."""
         self._records(model)._table.put(uuid, None)
+
+    def forget_claims(self) -> None:
+        """Let all claims run out."""
+        self._records._database.claims.clear()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether what is written now may still be undone."""
+        return self._records._database.undo is not None
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a transaction."""
+        return self._records("PIPELINE").transaction()
 
     def call(self, model: str, method: str, **arguments: Any) -> Any:
         """Do one call of the four."""
@@ -119,3 +135,20 @@ class PlainRepository:
         """Return records."""
         found: list[dict[str, Any]] = self._database.call(self._model, "search", filter=filter)
         return found
+
+
+class WholeRepository(PlainRepository):
+    """The optional methods besides."""
+
+    def claim(self, uuid: str, owner: str, lease_s: float) -> bool:
+        """Take a pipeline."""
+        taken: bool = self._database.call(self._model, "claim", uuid=uuid, owner=owner, lease_s=lease_s)
+        return taken
+
+    def release(self, uuid: str, owner: str) -> None:
+        """Give it back."""
+        self._database.call(self._model, "release", uuid=uuid, owner=owner)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Write altogether or not at all."""
+        return self._database.transaction()

@@ -396,7 +396,7 @@ def test_pipeline_whose_class_is_gone_fails_and_is_kept(database: Plain) -> None
 
 def test_pipeline_deleted_during_the_pass_is_no_error(database: Plain) -> None:
     """The others go on, and nothing is raised."""
-    first, second = pending(database, 2)
+    first, _ = pending(database, 2)
 
     def delete(model: str, method: str, arguments: dict[str, Any]) -> None:
         if method == "search":
