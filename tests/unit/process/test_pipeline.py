@@ -481,7 +481,9 @@ def test_fault_9_cancel_sticks(database: Plain) -> None:
     pipeline_class(database, pipeline_uuid=pipeline.uuid).cancel()
     DONE.clear()
     for again in (pipeline, other):
+        database.calls.clear()
         again.start()
+        assert database.calls == [("PIPELINE", "get")]
         again.finish()
         assert again.status == "cancelled"
     run_pass(database)
@@ -504,7 +506,7 @@ def test_fault_9_pipeline_cancelled_during_a_hook_stays_cancelled(database: Plai
     assert (pipeline.status, database.records("PIPELINE")[0]["status"]) == ("cancelled", "cancelled")
 
 
-def test_fault_9_final_step_stays_final(database: Plain) -> None:
+def test_fault_9_final_step_stays_final(database: Plain, caplog: pytest.LogCaptureFixture) -> None:
     """The first final status of a step holds, and its hooks are not called again."""
 
     def fail_then_finish(step: Step) -> None:
@@ -513,6 +515,7 @@ def test_fault_9_final_step_stays_final(database: Plain) -> None:
 
     make_pipeline(make_step("A", on_start=fail_then_finish, on_continue=nothing))(database).start()
     assert statuses(database) == ["failed"]
+    assert [record.getMessage() for record in caplog.records] == ["status not changed: it is final"]
     data = StepProvider(database).search_steps_by_pipeline_uuid(database.records("PIPELINE")[0]["uuid"])[0]
     step = get_step_instance(data, database)
     step.start()
