@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from stretto.process.session import LEASE_S
 from stretto.process.status import STATUSES
 from tests.support.process import own_registry
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs/processes.md").read_text("utf-8")
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs/processes.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.S | re.M)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the documented repository closes no file
@@ -26,7 +30,7 @@ def test_program_of_the_page_prints_what_it_says(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "page"}
     with own_registry():
-        for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.S | re.M):
+        for block in BLOCKS:
             exec(compile(block, "docs/processes.md", "exec"), names)
         assert capsys.readouterr().out == "".join(re.findall(r"^```text\n(.*?)^```$", PAGE, re.S | re.M))
         statuses = [record["status"] for record in InMemoryRepository._database.tables["PIPELINE"].all()]
@@ -37,6 +41,17 @@ def test_program_of_the_page_prints_what_it_says(
             directory.mkdir()
             monkeypatch.chdir(directory)
             getattr(checked, name)(names["TinyDBRepository"])
+
+
+def test_program_of_the_page_has_no_type_error(tmp_path: Path) -> None:
+    """mypy --strict accepts all of it but the test, whose fixtures come from pytest without types."""
+    blocks = [block for block in BLOCKS if "import pytest" not in block]
+    assert len(blocks) == len(BLOCKS) - 1
+    program = tmp_path / "program.py"
+    program.write_text("\n".join(blocks), "utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(program)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_tables_of_the_page_are_those_of_the_code() -> None:
