@@ -112,7 +112,8 @@ class Pipeline(PipelineRecord):
 
     def _reload(self) -> None:
         """Be what is on record now, with what was changed in `metadata` since it was read: that is written at once."""
-        changed = {key: value for key, value in self.metadata.items() if self._read_metadata.get(key, key) != value}
+        read, now = self._read_metadata, copy_json(self.metadata)
+        changed = {key: value for key, value in now.items() if key not in read or read[key] != value}
         self._load_instance(pipeline_uuid=self.uuid)
         if changed and self.status not in FINAL:
             self.metadata |= changed

@@ -120,19 +120,26 @@ class Record(ABC, Generic[Data]):
         self._marks.pop(MESSAGE, None)
 
     def _write(self) -> None:
-        """Write what differs from the record; where that is final by now, its status and reason are taken over."""
-        data = self.to_dataclass()
+        """Write what differs from the record. Where that is final by now, its status and reason are taken over.
+
+        So are its metadata, unless they were changed here: others may have changed them since they were read.
+        """
+        mine = split(self._stored_metadata())[0]
         with self._open() as session:
             session.keep()
             with session.transaction():
                 stored = self._provider(session).get(self.uuid)
                 if stored is None:
                     raise self._missing()
+                metadata, marks = split(stored.metadata)
+                if mine == self._read_metadata:
+                    self.metadata = metadata
                 if stored.status in FINAL:
-                    self.status, self._marks = stored.status, split(stored.metadata)[1]
-                    data = self.to_dataclass()
+                    self.status, self._marks = stored.status, marks
+                data = self.to_dataclass()
                 if data != stored:
                     self._provider(session).update(self.uuid, data)
+        self._read_metadata = copy_json(self.metadata)
 
     def __str__(self) -> str:
         return f"{self.name} {self.uuid}"

@@ -220,10 +220,28 @@ def test_metadata_of_the_creator_is_kept(database: Plain) -> None:
         step.finish()
 
     pipeline = make_pipeline(make_step("A", on_start=look))(database)
-    pipeline.metadata["customer"] = 7
+    pipeline.metadata["customer"] = "customer"
     pipeline.start()
-    assert database.records("STEP")[0]["metadata"] == {"seen": 7}
-    assert database.records("PIPELINE")[0]["metadata"]["customer"] == 7
+    assert database.records("STEP")[0]["metadata"] == {"seen": "customer"}
+    assert database.records("PIPELINE")[0]["metadata"]["customer"] == "customer"
+
+
+def test_ending_from_outside_keeps_what_was_written_meanwhile(database: Plain) -> None:
+    """Who loaded a step or pipeline before a pass and ends it after that does not bring old metadata back."""
+
+    def count(step: Step) -> None:
+        step.metadata["count"] = step.metadata.get("count", 0) + 1
+
+    pipeline_class = make_pipeline(make_step("A", on_start=nothing, on_continue=count))
+    uuid = pipeline_class(database).uuid
+    old = pipeline_class(database, pipeline_uuid=uuid)
+    old_step = get_step_instance(StepProvider(database).search_steps_by_pipeline_uuid(uuid)[0], database)
+    pipeline_class(database, pipeline_uuid=uuid).start()
+    old_step.finish()
+    old.cancel()
+    (step,), (record,) = database.records("STEP"), database.records("PIPELINE")
+    assert (step["status"], step["metadata"]["count"]) == ("finished", 1)
+    assert (record["status"], record["metadata"]["current_step"]) == ("cancelled", step["uuid"])
 
 
 def test_step_added_later_runs_last(database: Plain) -> None:
