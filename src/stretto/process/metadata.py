@@ -25,12 +25,17 @@ _MAX_DEPTH: Final = 100
 """Deeper than any data meant for people; and what contains itself has no end."""
 
 
+_IMMUTABLE: Final = frozenset({str, int, bool})
+
+
 def copy_json(value: object, path: str = "metadata") -> Any:
     """Return a copy of plain dicts, lists, texts, numbers, True, False and None; MetadataException names what is none."""
     return _copy(value, path, 0)
 
 
 def _copy(value: object, path: str, depth: int) -> Any:
+    if value is None or type(value) in _IMMUTABLE:  # by far the most, and what follows takes ten times as long
+        return value
     if depth > _MAX_DEPTH:
         raise MetadataException(f"{path[:120]}… is nested more than {_MAX_DEPTH} deep, or contains itself")
     match value:

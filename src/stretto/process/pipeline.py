@@ -103,8 +103,10 @@ class Pipeline(PipelineRecord):
             try:
                 steps = self._stored_steps(session)
                 if self._should_continue(steps=steps):
-                    self._carry_on(self._get_current_step_instance(steps), session)
-                    self._should_continue(steps=self._stored_steps(session))
+                    step = self._get_current_step_instance(steps)
+                    self._carry_on(step, session)
+                    if self._may_be_over(steps, step):
+                        self._should_continue(steps=self._stored_steps(session))
             except StepNotRegisteredException as error:
                 self._fail_because(Reason.STEP_NOT_REGISTERED, error.message)
             except StepsMissingException as error:
@@ -180,6 +182,11 @@ class Pipeline(PipelineRecord):
         elif finished:
             self.finish()
         return not (failed or cancelled or finished)
+
+    def _may_be_over(self, steps: Sequence[StepData], step: Step) -> bool:
+        """Return whether the steps, read before `step` was carried on, may be over now: unless it has added some."""
+        statuses = {data.status for data in steps if data.uuid != step.uuid} | {step.status}
+        return statuses == {Status.FINISHED} or step.status in (Status.FAILED, Status.CANCELLED)
 
     def _explain_by(self, steps: Sequence[StepData], status: str, reason: Reason) -> None:
         """Take the reason from the first step of that status: its own error, or else that somebody ended it."""

@@ -61,6 +61,7 @@ class BaseProvider(Generic[Data]):
 
     def __init__(self, repository_class: RepositoryClass | None) -> None:
         self._repository = open_repository(repository_class, self._model)
+        self._names = tuple(field.name for field in fields(self._data))
 
     def save(self, data: Data) -> None:
         """Add the record."""
@@ -86,16 +87,16 @@ class BaseProvider(Generic[Data]):
         if not isinstance(item, Mapping):
             raise RepositoryAnswerException(f"{self._of(method)} returned {item!r:.80} for a record; it must be a dict")
         values: dict[str, Any] = {}
-        for field in fields(self._data):
-            value = item.get(field.name)
+        for name in self._names:
+            value = item.get(name)
             if isinstance(value, UUID):
                 value = str(value)
-            if not isinstance(value, Mapping if field.name == "metadata" else str):
+            if not isinstance(value, Mapping if name == "metadata" else str):
                 uuid = str(item.get("uuid"))[:80]
                 raise RepositoryAnswerException(
-                    f"{self._of(method)} returned the record {uuid} with {field.name} {value!r:.80}",
+                    f"{self._of(method)} returned the record {uuid} with {name} {value!r:.80}"
                 )
-            values[field.name] = value
+            values[name] = value
         try:
             values["metadata"] = copy_json(values["metadata"])
         except MetadataException as error:

@@ -255,6 +255,22 @@ def test_step_added_later_runs_last(database: Plain) -> None:
     assert database.records("PIPELINE")[0]["status"] == "finished"
 
 
+def test_last_step_may_add_another(database: Plain) -> None:
+    """A step that the last one adds before it finishes is run before the pipeline is finished."""
+    added = make_step("Added", on_start=finish)
+
+    def add(step: Step) -> None:
+        added(repository_class=database, pipeline_uuid=step.pipeline_uuid)
+        step.finish()
+
+    pipeline = make_pipeline(make_step("A", on_start=add))(database)
+    pipeline.start()
+    assert pipeline.status == "pending"
+    run_pass(database)
+    assert database.records("PIPELINE")[0]["status"] == "finished"
+    assert DONE == ["A.on_start", "Added.on_start"]
+
+
 def test_order_of_steps_is_the_pipelines(database: Plain) -> None:
     """A repository that gives the steps in another order changes nothing."""
     pipeline = make_pipeline(*(make_step(name, on_start=finish) for name in "ABC"))(database)
