@@ -194,7 +194,7 @@ class Pipeline(PipelineRecord):
         if step is None or self.status in FINAL:
             return
         why = explain(step) or Explanation(reason, f"step {step.name} {step.uuid} is {status}")
-        self._explain(reason if why.reason == Reason.REQUESTED else Reason(why.reason), why.message)
+        self._explain(reason if why.reason == Reason.REQUESTED else why.reason, why.message)
 
     def _get_current_step_instance(self, steps: Sequence[StepData]) -> Step:
         """Return the first step that is not over; StepNotRegisteredException."""

@@ -112,8 +112,8 @@ class Record(ABC, Generic[Data]):
         self._explain(reason, message)
         self.fail()
 
-    def _explain(self, reason: Reason, message: str) -> None:
-        self._marks |= {REASON: reason.value, MESSAGE: message}
+    def _explain(self, reason: str, message: str) -> None:
+        self._marks |= {REASON: str(reason), MESSAGE: message}
 
     def _forget_reason(self) -> None:
         self._marks.pop(REASON, None)
