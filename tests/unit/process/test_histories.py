@@ -83,6 +83,7 @@ class World:
         except Died:
             pass
         finally:
+            self._look()
             self._dead, self._calls_left = False, None
             self.database.forget_claims()
 
@@ -106,26 +107,28 @@ class World:
             raise Died
 
     def _after(self, model: str, method: str, arguments: dict[str, Any]) -> None:
-        if method in ("save", "update"):
-            self._check(model, arguments["data"])
+        self._look()
         if self._calls_left is not None:
             if self._calls_left == 0:
                 self._dead = True
                 raise Died
             self._calls_left -= 1
 
-    def _check(self, model: str, data: dict[str, Any]) -> None:
-        """A final status stays."""
-        uuid, status = data["uuid"], data["status"]
-        self.hold("final is final", self._final.get(uuid, status) == status)
-        if status in FINAL and not self.database.in_transaction:  # else it may be undone
-            self._final[uuid] = status
-        starting = data["metadata"].get(MARKS, {}).get(STARTING, False)
-        if model == "STEP" and status == Status.PENDING and not starting:
-            self._started.add(uuid)
+    def _look(self) -> None:
+        """Take note of what is on record for good: nothing of a transaction that goes on. A final status stays."""
+        if self.database.in_transaction:
+            return
+        for record in self.database.records("PIPELINE") + self.database.records("STEP"):
+            uuid, status = record["uuid"], record["status"]
+            self.hold("final is final", self._final.get(uuid, status) == status)
+            if status in FINAL:
+                self._final[uuid] = status
+            if status == Status.PENDING and STARTING not in record["metadata"].get(MARKS, {}):
+                self._started.add(uuid)
 
     def _enter(self, step: Step, hook: str) -> None:
         """A hook is called: its step is the first that isn't over, the only one of its pipeline, and not started before."""
+        self._look()
         pipeline = next(r for r in self.database.records("PIPELINE") if r["uuid"] == step.pipeline_uuid)
         mine = self.steps_of(pipeline)
         position = [record["uuid"] for record in mine].index(step.uuid)
