@@ -16,7 +16,7 @@ endif
 RUN := $(UV) run --no-sync
 FAST := not docker and not root and not browser and not postgres and not rabbitmq and not compose and not systemd and not slow
 
-.PHONY: help setup demo check test nightly bench clean
+.PHONY: help setup demo check lint test nightly bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -34,16 +34,20 @@ setup: .venv/.ready ## install what is needed into .venv
 demo: setup ## run a pipeline of examples/, in Docker where an engine answers or may be started
 	@UV='$(UV)' scripts/demo
 
-check: setup ## format, lint, types, imports, fast tests
+check: lint ## format, lint, types, imports, fast tests
+	$(RUN) pytest -q -n auto -m '$(FAST)' --ignore=tests/simulation --ignore=tests/acceptance
+
+lint: setup ## format, lint, types, imports
 	$(RUN) ruff format --check --quiet .
 	$(RUN) ruff check --quiet .
 	$(RUN) mypy
 	$(RUN) lint-imports --verbose
-	$(RUN) pytest -q -m '$(FAST)' --ignore=tests/simulation --ignore=tests/acceptance
 
-test: setup ## all tests, with Docker, PostgreSQL and RabbitMQ (started here where none answers)
+test: setup ## all tests, with the services they need (started here where none answers)
 	scripts/services up
-	@source .services/env && $(RUN) pytest $(PYTEST_ARGS)
+	@source .services/env && $(RUN) pytest -n auto -m '$(FAST)' --ignore=tests/acceptance $(PYTEST_ARGS)
+	@source .services/env && $(RUN) pytest -m 'not ($(FAST))' --ignore=tests/acceptance $(PYTEST_ARGS)
+	@source .services/env && $(RUN) pytest tests/acceptance $(PYTEST_ARGS)
 
 nightly: setup ## the simulation with 20,000 histories
 	STRETTO_SIM_HISTORIES=20000 $(RUN) pytest --timeout=0 tests/simulation

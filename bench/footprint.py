@@ -20,7 +20,7 @@ IDLE_S = 2.0
 IDLE_LIMIT_MB, BUSY_LIMIT_MB = 120.0, 250.0
 
 
-def rows() -> list[Row]:
+def measure() -> list[Row]:
     """Measure one server before and after."""
     with tempfile.TemporaryDirectory() as name, database() as url, ExitStack() as stack:
         home = Path(name)

@@ -20,5 +20,5 @@ def rows() -> list[Row]:
         fleet.row(),
         fleet.row(sync_us=SLOW_SYNC_US, told=ON_A_SLOW_DISK),
         begin.row(),
-        *footprint.rows(),
+        *footprint.measure(),
     ]

@@ -34,6 +34,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             cluster.stop()
 
 
+STATE = "STRETTO_TEST_STATE"
+"""The variable that names the home of the server that commands talk to."""
 APART = pytest.param("cluster", marks=[pytest.mark.postgres, pytest.mark.rabbitmq])
 
 
@@ -50,12 +52,14 @@ def anywhere(
         cluster.forget()
         monkeypatch.setenv("STRETTO_SERVER", cluster.url)
         monkeypatch.setenv("STRETTO_TOKEN", cluster.token)
+        monkeypatch.setenv(STATE, str(cluster.home))
         yield home
         end_attempts(cluster.home)
         return
     with serving(tmp_path / "server") as server:
         for name, value in server.variables.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv(STATE, str(server.home))
         yield home
     end_attempts(tmp_path / "server")
 

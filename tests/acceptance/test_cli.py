@@ -34,9 +34,9 @@ def at_server() -> bool:
     return "STRETTO_SERVER" in os.environ
 
 
-def traces(tmp_path: Path, home: Path) -> list[Path]:
+def traces(home: Path) -> list[Path]:
     """Return what was kept of repositories and attempts, wherever the work was done."""
-    place = tmp_path / "server" if at_server() else home
+    place = Path(os.environ.get("STRETTO_TEST_STATE", home))
     return [
         path for name in ("checkouts", "attempts", "mirrors") for path in (place / name).rglob("*") if path.is_file()
     ]
@@ -263,7 +263,7 @@ def test_bad_input_leaves_no_trace(tmp_path: Path, home: Path, pipeline: str, ar
     assert "Traceback" not in done.err
     assert done.out == ""
     assert run_cli(["runs", "--json"], tmp_path, home).out == "[]\n"
-    assert traces(tmp_path, home) == []
+    assert traces(home) == []
 
 
 def test_faults_are_json_on_request(tmp_path: Path, home: Path) -> None:

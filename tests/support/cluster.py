@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -152,11 +153,14 @@ class Cluster:
                 node.kill()
 
     def forget(self) -> None:
-        """Delete all that the database knows but the tokens and who is at work; runs are numbered from 1 again."""
+        """Delete all that database and home know but the tokens and who is at work; runs are numbered from 1 again."""
         with psycopg.connect(self.variables["STRETTO_DATABASE"], autocommit=True) as connection:
-            found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
-            names = sorted({name for (name,) in found} - {"migration", "token", "worker"})
-            connection.execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE".encode())
+            found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
+            for name in sorted({name for (name,) in found} - {"migration", "token", "worker"}):
+                connection.execute(f"DELETE FROM {name}".encode())  # TRUNCATE would lock out the processes, and they it
+            connection.execute("SELECT setval(pg_get_serial_sequence('run', 'number'), 1, false)")
+        for name in ("mirrors", "checkouts", "artifacts", "attempts"):
+            shutil.rmtree(self.home / name, ignore_errors=True)  # made when needed
 
     def call(self, api: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Make one call and return status and JSON; OSError where nobody answers."""

@@ -1,0 +1,1 @@
+"""Import paths of code written for the first implementation of these processes. Everything lives in `stretto.process`."""

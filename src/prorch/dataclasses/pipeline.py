@@ -1,0 +1,3 @@
+"""Lives in `stretto.process.data`."""
+
+from stretto.process.data import PipelineData as PipelineData

@@ -1,0 +1,3 @@
+"""Lives in `stretto.process.mixin`."""
+
+from stretto.process.mixin import OnContinueMixin as OnContinueMixin

@@ -1,0 +1,3 @@
+"""Lives in `stretto.process.orchestrator`."""
+
+from stretto.process.orchestrator import Orchestrator as Orchestrator

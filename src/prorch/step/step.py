@@ -1,0 +1,3 @@
+"""Lives in `stretto.process.step`."""
+
+from stretto.process.step import Step as Step
