@@ -25,13 +25,12 @@ from stretto.core.ports import (
     RunRow,
     Source,
     Store,
-    Upload,
     UploadStore,
 )
 from stretto.core.run import Run
 from stretto.core.spec import AttemptKey, RunSpec
 from stretto.core.states import FINAL, Status
-from stretto.core.upload import check_facts, make_upload
+from stretto.core.upload import Upload, check_facts, make_upload
 from stretto.engine.attempt import Places
 from stretto.engine.conductor import CANCEL
 from stretto.engine.leases import hold

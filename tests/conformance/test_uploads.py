@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from stretto.core.errors import InputError, NotFoundError, SourceError, TooLargeError
-from stretto.core.ports import Upload
 from stretto.core.states import Status
+from stretto.core.upload import Upload
 from stretto.service import Service
 from stretto.settings import Api, Settings
 from stretto.store.postgres import upgrade

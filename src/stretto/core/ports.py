@@ -17,6 +17,7 @@ from stretto.core.frozen import frozen
 from stretto.core.run import Changes, Run
 from stretto.core.spec import AttemptKey, JobSpec, RunSpec, SourceSpec
 from stretto.core.states import Status
+from stretto.core.upload import Pack, Upload
 
 # ---------------------------------------------------------------------------------------------------------- drivers
 
@@ -402,35 +403,6 @@ class ArtifactStore(Protocol):
 
     async def sweep(self, kept: Collection[str], unused_since: datetime) -> int:
         """Delete the layers of runs that are not `kept`, and files nobody used since then; return how many bytes that freed."""
-
-
-@frozen
-class Upload:
-    """A source tree that somebody sent, as a git pack that holds one commit without its history.
-
-    `id` is what a request names it by: it stands for the pack and all that is said of it here. `digest` is the SHA-256 of the
-    pack. `repository` is what people call the repository it came from; nothing is ever fetched from there.
-    """
-
-    id: str
-    digest: str
-    commit: str
-    commit_message: str
-    repository: str
-    branch: str | None
-    size_bytes: int
-    by: str
-    created_at: datetime
-
-
-@frozen
-class Pack:
-    """A pack that was received and found sound: one commit with all its files."""
-
-    path: Path
-    digest: str
-    size_bytes: int
-    commit_message: str
 
 
 class UploadStore(Protocol):

@@ -5,14 +5,44 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import InputError
-from stretto.core.ports import Pack, Upload
+from stretto.core.frozen import frozen
 
 MAX_REPOSITORY: Final = 1000
 MAX_BRANCH: Final = 250
 """Characters; git and file systems take no longer names of branches."""
+
+
+@frozen
+class Upload:
+    """A source tree that somebody sent, as a git pack that holds one commit without its history.
+
+    `id` is what a request names it by: it stands for the pack and all that is said of it here. `digest` is the SHA-256 of the
+    pack. `repository` is what people call the repository it came from; nothing is ever fetched from there.
+    """
+
+    id: str
+    digest: str
+    commit: str
+    commit_message: str
+    repository: str
+    branch: str | None
+    size_bytes: int
+    by: str
+    created_at: datetime
+
+
+@frozen
+class Pack:
+    """A pack that was received and found sound: one commit with all its files."""
+
+    path: Path
+    digest: str
+    size_bytes: int
+    commit_message: str
 
 
 def check_facts(*, commit: str, repository: str, branch: str | None) -> None:

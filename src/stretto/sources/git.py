@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stretto.core.errors import SourceError
-from stretto.core.ports import Pack, Upload
 from stretto.core.run import Run
 from stretto.core.spec import SourceSpec
+from stretto.core.upload import Pack, Upload
 from stretto.sources.address import Address, Uploaded, parse
 from stretto.sources.checkout import Checkouts
 from stretto.sources.command import git

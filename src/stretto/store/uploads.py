@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from stretto.core.errors import NotFoundError
-from stretto.core.ports import BlobStore, Tables, Upload
+from stretto.core.ports import BlobStore, Tables
+from stretto.core.upload import Upload
 from stretto.store.rows import micros, moment
 
 _COLUMNS: Final = "id, digest, commit_id, commit_message, repository, branch, size_bytes, submitted_by, created_at"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from stretto.core.errors import NotFoundError, SourceError, TooLargeError
-from stretto.core.ports import Upload
 from stretto.core.spec import SourceSpec
+from stretto.core.upload import Upload
 from stretto.sources import upload as subject
 from stretto.sources.git import Repositories
 from stretto.sources.upload import Limits, check

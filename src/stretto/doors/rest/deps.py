@@ -19,8 +19,9 @@ from stretto.access.gate import Gate
 from stretto.access.principal import Principal, Scope
 from stretto.core.errors import NotFoundError
 from stretto.core.events import Event
-from stretto.core.ports import RunRow, Tables, Upload
+from stretto.core.ports import RunRow, Tables
 from stretto.core.spec import RunSpec
+from stretto.core.upload import Upload
 from stretto.doors.rest import model
 from stretto.doors.rest.metrics import Metrics
 from stretto.doors.rest.openapi import ref
