@@ -121,6 +121,21 @@ class Database:
         except (psycopg.Error, OSError) as error:
             raise self.error(error) from error
 
+    async def connect_again(self, prepare: Callable[[Connection], Awaitable[None]]) -> Connection:
+        """Return a connection of one's own for which `prepare` was done, however long the server is away."""
+        retry = Retry(float("inf"))
+        while True:
+            connection = None
+            try:
+                connection = await self.connect()
+                await prepare(connection)
+                return connection
+            except (psycopg.Error, OSError) as error:
+                if connection is not None:
+                    await connection.close()
+                if not await retry.pause_after(error):
+                    await asyncio.sleep(_PAUSE_S[1])
+
     async def call(self, act: Callable[[Connection], Awaitable[T]], *, patience_s: float | None = None) -> T:
         """Return what `act`, which may be repeated, does over a connection of the pool; StoreError, and what `act` raises.
 

@@ -12,7 +12,7 @@ from typing import Final
 import psycopg
 
 from stretto.core.errors import StoreError
-from stretto.store.postgres.database import Connection, Database, Retry
+from stretto.store.postgres.database import Connection, Database
 from stretto.store.query import read_queries
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ _NAME_LENGTH: Final = 12
 _MOST_NAMES: Final = 600
 """A notification has at most 8,000 bytes; more names than fit are told as `*`, which means any."""
 _HEAR_S: Final = 5.0
-_AGAIN_S: Final = 2.0
 
 _Subscriber = tuple[asyncio.Event, Callable[[], None]]
 
@@ -126,21 +125,10 @@ class Feed:
                 except (psycopg.Error, OSError) as error:
                     log.warning("the growth of logs is not heard of", extra={"error": str(error)})
                     await connection.close()
-                    connection = await self._connect_again()
+                    connection = await self._database.connect_again(self._listen)
                     self._note(list(self._subscribers))  # whatever came meanwhile
         finally:
             await connection.close()
-
-    async def _connect_again(self) -> Connection:
-        retry = Retry(float("inf"))
-        while True:
-            try:
-                connection = await self._database.connect()
-                await self._listen(connection)
-                return connection
-            except (psycopg.Error, OSError) as error:
-                if not await retry.pause_after(error):
-                    await asyncio.sleep(_AGAIN_S)
 
     async def _listen(self, connection: Connection) -> None:
         await self._find_channel(connection)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import psycopg
 
 from stretto.store.postgres.append import SQL
-from stretto.store.postgres.database import Connection, Database, Retry
+from stretto.store.postgres.database import Connection, Database
 
 log = logging.getLogger(__name__)
 
@@ -111,21 +111,10 @@ class Watch:
                 except (psycopg.Error, OSError) as error:
                     log.warning("changes by others are not heard of", extra={"error": str(error)})
                     await connection.close()
-                    connection = await self._connect_again()
+                    connection = await self._database.connect_again(self._listen)
                     self._note()  # whatever came meanwhile
         finally:
             await connection.close()
-
-    async def _connect_again(self) -> Connection:
-        retry = Retry(float("inf"))
-        while True:
-            try:
-                connection = await self._database.connect()
-                await self._listen(connection)
-                return connection
-            except (psycopg.Error, OSError) as error:
-                if not await retry.pause_after(error):
-                    await asyncio.sleep(_LOOK_S)
 
     async def _listen(self, connection: Connection) -> None:
         row = await (await connection.execute(SQL["select_channel"])).fetchone()
