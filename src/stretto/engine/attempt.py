@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from stretto.core import events as ev
 from stretto.core.errors import DiskFullError, DriverError, FenceLostError, InputError, StrettoError
@@ -101,9 +102,15 @@ class Attendant:
         """Allow what the attempt created outside to be removed: its outcome is on disk."""
         self._recorded.set()
 
-    async def stop(self, *, grace_s: float | None = None) -> None:
-        """Make the attempt end; its outcome is posted by `run` as always. Repeatable, with another grace."""
+    def stop(self, *, grace_s: float | None = None) -> Coroutine[Any, Any, None]:
+        """Make the attempt end; its outcome is posted by `run` as always. Repeatable, with another grace.
+
+        It counts as stopping from the call on, not only once the coroutine has its first turn.
+        """
         self._stopping = True
+        return self._stop(grace_s)
+
+    async def _stop(self, grace_s: float | None) -> None:
         if self._known:
             await self._ask_to_stop(self._places.grace_s if grace_s is None else grace_s)
         elif self._task is not None and self._starting and not self._cut_off:
