@@ -416,6 +416,17 @@ class Service:
                 self._parts.repositories.checkout_source(source), name=f"checkout {commit[:12]}"
             )
 
+    async def close(self) -> None:
+        """End the checkouts that were begun for runs which nobody took up here. To be called before the loop ends.
+
+        A loop that ends cancels every task, that which starts a git too, and what asyncio (3.11) then waits for never comes.
+        """
+        begun = list(self._checkouts.values())
+        self._checkouts.clear()
+        for checkout in begun:
+            checkout.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
+
     async def _drop_checkout(self, source: Source) -> None:
         if (begun := self._checkouts.pop(source.spec.commit, None)) is not None:
             begun.cancel()

@@ -78,7 +78,7 @@ async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIter
         store, logs, artifacts, blobs = await _open_storage(settings, stack, wait_s=DATABASE_WAIT_S if serves else 0.0)
         uploads = Uploads(store.tables, blobs)
         stack.push_async_callback(_close_all, drivers)
-        yield Service(
+        service = Service(
             ServiceParts(
                 store=store,
                 repositories=Repositories(home, uploads.get),
@@ -104,6 +104,8 @@ async def open_service(settings: Settings, *, serves: bool = False) -> AsyncIter
                 keep_bytes=int(settings.keep.max_gb * GIB),
             )
         )
+        stack.push_async_callback(service.close)
+        yield service
 
 
 async def _open_storage(
