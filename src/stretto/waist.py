@@ -107,6 +107,20 @@ class StoredArtifact:
     run: str = ""
 
 
+def artifact_to_json(it: StoredArtifact) -> dict[str, Any]:
+    """Return the artifact as JSON data, as every door shows it."""
+    artifact = it.artifact
+    return {
+        "job": it.job,
+        "attempt": it.attempt,
+        "path": artifact.path,
+        "size_bytes": artifact.size_bytes,
+        "digest": artifact.digest,
+        "executable": artifact.executable,
+        "link": artifact.link,
+    }
+
+
 @frozen
 class Swept:
     """What `gc` did or, in a dry run, would do: there `freed_bytes` is 0, as nothing was."""

@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,7 +15,7 @@ from stretto.doors.cli.options import Options, say
 from stretto.doors.cli.reference import JobName, RunReference, find_run
 from stretto.reports.human import count, size
 from stretto.reports.terminal import Cell, Style
-from stretto.waist import StoredArtifact
+from stretto.waist import StoredArtifact, artifact_to_json
 
 
 @declare("artifacts", example="stretto artifacts latest --download out")
@@ -47,7 +46,7 @@ async def _artifacts(options: Options, run: str, job: str | None, directory: Pat
 
 def _tell(options: Options, stored: list[StoredArtifact]) -> None:
     if options.json:
-        say(json.dumps([_to_json(it) for it in stored], ensure_ascii=False))
+        say(json.dumps([artifact_to_json(it) for it in stored], ensure_ascii=False))
         return
     style = options.style(sys.stdout)
     rows = [[Cell(style.clean(it.job)), Cell(size(it.artifact.size_bytes)), Cell(_name(it, style))] for it in stored]
@@ -57,7 +56,7 @@ def _tell(options: Options, stored: list[StoredArtifact]) -> None:
 
 def _tell_done(options: Options, done: list[tuple[Download, Done]], directory: Path) -> None:
     if options.json:
-        rows = [_to_json(it.stored) | {"file": str(it.target), "done": what.value} for it, what in done]
+        rows = [artifact_to_json(it.stored) | {"file": str(it.target), "done": what.value} for it, what in done]
         say(json.dumps(rows, ensure_ascii=False))
         return
     style = options.style(sys.stdout)
@@ -76,19 +75,6 @@ def _tell_done(options: Options, done: list[tuple[Download, Done]], directory: P
     total = size(sum(it.stored.artifact.size_bytes for it in there))
     note = f"; {same} of them were there already" if same else ""
     say(f"{count(len(there), 'file')}, {total}, in {style.clean(str(directory))}{note}")
-
-
-def _to_json(it: StoredArtifact) -> dict[str, Any]:
-    artifact = it.artifact
-    return {
-        "job": it.job,
-        "attempt": it.attempt,
-        "path": artifact.path,
-        "size_bytes": artifact.size_bytes,
-        "digest": artifact.digest,
-        "executable": artifact.executable,
-        "link": artifact.link,
-    }
 
 
 def _name(it: StoredArtifact, style: Style) -> str:

@@ -19,7 +19,7 @@ from stretto.doors.rest.deps import Backend, Reader, answers
 from stretto.doors.rest.openapi import gives
 from stretto.doors.rest.segment import PREFIX, FilePath, Name, RunRef
 from stretto.doors.rest.stream import Stream
-from stretto.waist import StoredArtifact
+from stretto.waist import StoredArtifact, artifact_to_json
 
 router = APIRouter(prefix=PREFIX, tags=["artifacts"])
 
@@ -36,7 +36,7 @@ async def list_artifacts(caller: Reader, run: RunRef, job: JobName = None) -> JS
     """List what a run's jobs, or one of them, left."""
     row = await caller.run(run)
     stored = await caller.door.waist.artifacts(row.id, job=job)
-    return JSONResponse({"artifacts": [_to_json(it) for it in stored]})
+    return JSONResponse({"artifacts": [artifact_to_json(it) for it in stored]})
 
 
 @router.get(
@@ -149,16 +149,3 @@ def _entry(it: StoredArtifact, *, by_job: bool) -> zipfile.ZipInfo:
 
 def _attachment(name: str) -> str:
     return f"attachment; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
-
-
-def _to_json(it: StoredArtifact) -> dict[str, Any]:
-    artifact = it.artifact
-    return {
-        "job": it.job,
-        "attempt": it.attempt,
-        "path": artifact.path,
-        "size_bytes": artifact.size_bytes,
-        "digest": artifact.digest,
-        "executable": artifact.executable,
-        "link": artifact.link,
-    }
